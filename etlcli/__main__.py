@@ -1,0 +1,5 @@
+"""`python -m etlcli` is `momento-etl`."""
+
+from etlcli.cli.main import main
+
+main()

@@ -1,0 +1,112 @@
+"""Every error this package raises on purpose.
+
+    EtlError                    message, hint, exit code
+    ├── UsageError              2  wrong options or arguments, names that do not exist
+    │   └── ConfigError         2  wrong or half a configuration
+    ├── TransientError          1  passes by itself: the adapters retry it within the time the user allows
+    │   ├── Throttled           1  a rate limit; says whose
+    │   └── Unavailable         1  a dropped connection, a timeout, an endpoint that does not answer
+    └── TerminalError           1  stays until somebody does something
+        ├── SourceError         1  PostgreSQL said no
+        ├── CacheError          1  Momento said no
+        │   ├── TooLarge        1  one value over the cache's size limit: split it, never retry it
+        │   └── ChunkError      1  a chunk is missing, expired or damaged
+        └── SinkError           1  DynamoDB said no
+
+Adapters translate their library's errors into these once; the command line renders them once.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = [
+    "CacheError",
+    "ChunkError",
+    "ConfigError",
+    "EtlError",
+    "ExitCode",
+    "SinkError",
+    "SourceError",
+    "TerminalError",
+    "Throttled",
+    "TooLarge",
+    "TransientError",
+    "Unavailable",
+    "UsageError",
+]
+
+
+class ExitCode(IntEnum):
+    """What the process tells its caller."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REJECTED_ROWS = 3
+    DIFFERENCE = 4
+    LEASE_HELD = 5
+    SIGINT = 130
+    SIGTERM = 143
+
+
+class EtlError(Exception):
+    """An error with a cure.
+
+    Args:
+        message: What happened and where. One or more lines, no secret in it.
+        hint: What to do about it, one or more lines; None where there is nothing to add.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(EtlError):
+    """Options or arguments that cannot be carried out as they stand."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(UsageError):
+    """A configuration that is wrong, unreadable or incomplete."""
+
+
+class TransientError(EtlError):
+    """Passes by itself; worth another try."""
+
+
+class Throttled(TransientError):  # noqa: N818  the field's own word
+    """A rate limit was met; the same request later is taken."""
+
+
+class Unavailable(TransientError):  # noqa: N818  gRPC's and HTTP's own word
+    """No answer, or none in time."""
+
+
+class TerminalError(EtlError):
+    """Another try would meet the same answer."""
+
+
+class SourceError(TerminalError):
+    """PostgreSQL refused, or what it holds cannot be read."""
+
+
+class CacheError(TerminalError):
+    """Momento refused, or the cache does not hold what it should."""
+
+
+class TooLarge(CacheError):  # noqa: N818  read as a state of a value
+    """A value is over the cache's size limit: it has to be split, never retried."""
+
+
+class ChunkError(CacheError):
+    """A chunk is missing, expired or damaged."""
+
+
+class SinkError(TerminalError):
+    """DynamoDB refused, or its table is not as it should be."""

@@ -1,0 +1,63 @@
+"""Cache to destination: fetch chunks, check them, put their items, and tell who waits that they are there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from etlcli.cache.staging import Staging
+from etlcli.model import ChunkRecord, Reject
+from etlcli.ports import Sink
+from etlcli.progress import Counters
+from etlcli.rejects import RejectKeeper
+
+__all__ = ["Loading"]
+
+# Chunks whose items are mixed in the requests in flight. Items that share a hash key sit next to each other, and one
+# partition takes 1,000 writes/s: several chunks at once spread the load (Developer Guide, "partition key design").
+_CHUNKS_IN_FLIGHT = 4
+
+
+class Loading:
+    """One run's way from the cache into the destination.
+
+    Args:
+        staging: Where the chunks are.
+        sink: The destination table.
+        run_id: The run.
+        rejects: Takes the items that DynamoDB refuses.
+        counters: The run's figures.
+    """
+
+    def __init__(self, *, staging: Staging, sink: Sink, run_id: str, rejects: RejectKeeper, counters: Counters) -> None:
+        self._staging = staging
+        self._sink = sink
+        self._run_id = run_id
+        self._rejects = rejects
+        self._counters = counters
+
+    async def run(
+        self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
+    ) -> None:
+        """Load chunks as they are named, until None is; ``loaded`` hears of each once all of it is written."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_CHUNKS_IN_FLIGHT):
+                group.create_task(self._work(chunks, loaded))
+        await self._rejects.flush()
+
+    async def _work(
+        self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
+    ) -> None:
+        while (record := await chunks.get()) is not None:
+            items = await self._staging.fetch_chunk(self._run_id, record)
+            refusals = await self._sink.put(items)
+            if refusals:
+                await self._rejects.add(
+                    [
+                        Reject("refused-by-dynamodb", refusal.message, {"item": refusal.item.decode()})
+                        for refusal in refusals
+                    ]
+                )
+            self._counters.chunks_loaded += 1
+            await loaded(record)
+        await chunks.put(None)  # for the next worker

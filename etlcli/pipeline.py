@@ -1,0 +1,370 @@
+"""The story: extract, load, run. Read it first.
+
+    extract   snapshot ─▶ plan ─▶ rows ─▶ items ─▶ chunks in the cache ─▶ pointer
+    load      pointer ─▶ manifest ─▶ ledger ─▶ chunks ─▶ items in the destination
+    run       both at once, chunk by chunk
+
+It knows sources, caches and sinks by their ports only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from functools import partial
+
+from etlcli.budget import CacheBudget
+from etlcli.cache.ledger import Ledger
+from etlcli.cache.staging import Staging
+from etlcli.encoding import EncodingOptions
+from etlcli.errors import CacheError, EtlError, SourceError, TerminalError, UsageError
+from etlcli.extraction import Extraction, new_manifest
+from etlcli.loading import Loading
+from etlcli.model import ChunkRecord, CreateOptions, Job, Key, Manifest, new_run_id
+from etlcli.plan import Plan, make_plan, row_encoder
+from etlcli.ports import Cache, Sink, Snapshot, Source
+from etlcli.rejects import RejectKeeper
+from etlcli.report import Report
+
+__all__ = ["create_table", "extract", "find_run", "load", "prepare_table", "run"]
+
+# A table's rows take at most about an eighth of their room on PostgreSQL's disk once they are encoded and compressed. A
+# table that would not fit even so is refused before it is read; closer calls are left to the bound itself.
+_BEST_COMPRESSION = 8
+
+
+async def extract(job: Job, options: EncodingOptions, source: Source, cache: Cache, report: Report) -> None:
+    """Move a job's rows from the source into the cache.
+
+    Raises:
+        UsageError: What is to be read does not exist, or has no key that DynamoDB can have.
+        EtlError: Source or cache failed; nothing points at what is half done.
+    """
+    with _first_error():
+        async with source.snapshot() as snapshot:
+            plan = await _planned(job, options, source, snapshot, report)
+            _refuse_oversize(plan)
+            staging = Staging(cache, job.name)
+            await staging.ensure()
+            budget = CacheBudget(job.max_cached_bytes, loading=False)
+            await _hold_superseded(staging, budget)
+            extraction, ledger = await _started(plan, options, source, snapshot, staging, budget, report)
+            async with _kept(ledger):
+                report.manifest = await extraction.run(_nothing)
+
+
+async def load(job: Job, run_id: str | None, create: CreateOptions, cache: Cache, sink: Sink, report: Report) -> None:
+    """Move an extraction's items from the cache into the destination.
+
+    Args:
+        job: The job.
+        run_id: The extraction; None for the current one.
+        create: What the table gets if it has to be made.
+        cache: Where the chunks are.
+        sink: The destination table.
+        report: Filled in as facts become known.
+
+    Raises:
+        CacheError: There is no such extraction, it is not complete, or a chunk is missing or damaged.
+        EtlError: Cache or destination failed.
+    """
+    with _first_error():
+        staging = Staging(cache, job.name)
+        manifest = await find_run(staging, run_id)
+        report.run_id, report.manifest = manifest.run_id, manifest
+        _refuse_freed(manifest)
+        counters = report.counters
+        counters.rows_extracted = manifest.totals.rows_extracted
+        counters.rows_dropped = manifest.totals.rows_dropped
+        counters.rows_rejected = manifest.totals.rows_rejected
+        counters.chunks_stored = manifest.totals.chunks
+        counters.bytes_cached = manifest.totals.bytes_stored
+        counters.bytes_encoded = manifest.totals.bytes_encoded
+        records = await staging.fetch_ledger(manifest.run_id, manifest.totals.chunks)
+        await prepare_table(sink, manifest.key, create, report)
+        chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+        for record in records:
+            chunks.put_nowait(record)
+        chunks.put_nowait(None)
+        counters.stage = "loading"
+        await _loading(staging, sink, manifest, report).run(chunks, _nothing)
+        _account(report)
+
+
+async def run(
+    job: Job,
+    options: EncodingOptions,
+    create: CreateOptions,
+    source: Source,
+    cache: Cache,
+    sink: Sink,
+    report: Report,
+) -> None:
+    """Move a job's rows from the source through the cache into the destination, loading while it extracts.
+
+    Raises:
+        UsageError: What is to be read does not exist, or the destination has another key.
+        EtlError: Source, cache or destination failed.
+    """
+    with _first_error():
+        async with AsyncExitStack() as reading:
+            snapshot = await reading.enter_async_context(source.snapshot())
+            plan = await _planned(job, options, source, snapshot, report)
+            await prepare_table(sink, plan.key, create, report)
+            staging = Staging(cache, job.name)
+            await staging.ensure()
+            budget = CacheBudget(job.max_cached_bytes, loading=True)
+            await _hold_superseded(staging, budget)
+            extraction, ledger = await _started(plan, options, source, snapshot, staging, budget, report)
+            loading = _loading(staging, sink, ledger.manifest, report)
+            chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+
+            async def extracting() -> None:
+                await extraction.run(chunks.put)
+                chunks.put_nowait(None)
+                report.counters.stage = "loading"
+                await reading.aclose()  # the snapshot need not outlive the reading
+
+            freed = 0
+
+            async def free(record: ChunkRecord) -> None:
+                nonlocal freed
+                await staging.free_chunk(ledger.manifest.run_id, record.number)
+                freed += 1
+
+            async def loaded(record: ChunkRecord) -> None:
+                await budget.release(record.bytes_stored, partial(free, record))
+
+            async with _kept(ledger), asyncio.TaskGroup() as group:
+                group.create_task(extracting())
+                group.create_task(loading.run(chunks, loaded))
+            if freed:
+                await ledger.write_manifest(replace(ledger.manifest, chunks_freed=freed))
+            report.manifest = ledger.manifest
+        _account(report)
+
+
+async def create_table(
+    job: Job, options: EncodingOptions, create: CreateOptions, source: Source, sink: Sink, report: Report
+) -> Key:
+    """Make a job's destination table, with the key that the source gives it; harmless where it is there with the same.
+
+    Returns:
+        The table's key.
+
+    Raises:
+        UsageError: The source's table does not exist, or the destination's has another key.
+        EtlError: Source or destination failed.
+    """
+    async with source.snapshot() as snapshot:
+        plan = make_plan(job, await snapshot.describe(job.selection), source.description, options)
+    report.warnings += plan.warnings
+    await prepare_table(sink, plan.key, create, report)
+    return plan.key
+
+
+async def prepare_table(sink: Sink, key: Key, create: CreateOptions, report: Report) -> None:
+    """See to it that the destination table is there, with this key, before anything is written.
+
+    Raises:
+        UsageError: It is there with another key.
+        SinkError: It cannot be made.
+    """
+    report.counters.stage = "preparing the table"
+    existing = await sink.key()
+    if existing is None:
+        await sink.create(key, create)
+        report.table_created = True
+    elif existing != key:
+        raise UsageError(
+            f"the DynamoDB table {sink.table} has another key than this job\n"
+            f"  the table's: {existing}\n"
+            f"  the job's:   {key}",
+            hint="Choose the table's key columns with --key, or another table with --destination.",
+        )
+
+
+async def find_run(staging: Staging, run_id: str | None) -> Manifest:
+    """Find a complete extraction: the one named, or the current one.
+
+    Raises:
+        CacheError: There is none, or it is not complete.
+    """
+    where = f"cache {staging.cache_name!r}"
+    if not await staging.exists():
+        raise CacheError(f"there is no {where}", hint=f"Extract first: momento-etl extract --table {staging.job}")
+    wanted = run_id or await staging.fetch_current(settle=True)
+    if wanted is None:
+        raise CacheError(
+            f"{where} holds no complete extraction of {staging.job}",
+            hint=f"Extract first: momento-etl extract --table {staging.job}. If there was one, it has expired (--ttl).",
+        )
+    manifest = await staging.fetch_manifest(wanted)
+    if manifest is None:
+        raise CacheError(
+            f"{where} holds no run {wanted} of {staging.job}",
+            hint=f"It has expired, or the name is wrong: momento-etl inspect-cache {staging.job} lists the runs.",
+        )
+    if manifest.status != "complete":
+        raise CacheError(
+            f"run {wanted} of {staging.job} is not complete, and half an extraction is never loaded",
+            hint=f"Extract again: momento-etl extract --table {staging.job}",
+        )
+    return manifest
+
+
+async def _planned(job: Job, options: EncodingOptions, source: Source, snapshot: Snapshot, report: Report) -> Plan:
+    """Look at the source, decide, and refuse what two rows would fight over."""
+    report.counters.stage = "planning"
+    plan = make_plan(job, await snapshot.describe(job.selection), source.description, options)
+    report.warnings += plan.warnings
+    if job.selection.query is None and job.selection.where is None:
+        estimates = [figure for figure in (plan.relation.estimated_rows, job.selection.limit) if figure is not None]
+        report.counters.rows_expected = min(estimates, default=None)
+    if not plan.keys_are_unique:
+        report.counters.stage = "looking for duplicate keys"
+        twice = await snapshot.duplicates(plan.reading, plan.key_columns)
+        if twice:
+            names = ", ".join(plan.key_columns)
+            values = "; ".join(", ".join(map(str, values)) for values in twice)
+            raise SourceError(
+                f"more than one row has the same destination key ({names}): {values}",
+                hint="One would overwrite the other. Choose columns that tell rows apart: --key COLUMN[,COLUMN]",
+            )
+    return plan
+
+
+async def _started(
+    plan: Plan,
+    options: EncodingOptions,
+    source: Source,
+    snapshot: Snapshot,
+    staging: Staging,
+    budget: CacheBudget,
+    report: Report,
+) -> tuple[Extraction, Ledger]:
+    """Give the run its name, leave its first trace in the cache, and set up its extraction."""
+    manifest = new_manifest(plan, new_run_id(), source.description, snapshot.record)
+    report.run_id, report.manifest = manifest.run_id, manifest
+    ledger = Ledger(staging, manifest)
+    await ledger.write_manifest(manifest)
+    await staging.note_run(manifest.run_id, manifest.ttl_seconds)
+    report.counters.stage = "extracting"
+    extraction = Extraction(
+        plan=plan,
+        encoder=row_encoder(plan, options),
+        snapshot=snapshot,
+        staging=staging,
+        ledger=ledger,
+        budget=budget,
+        rejects=RejectKeeper(staging, report, manifest, "extract"),
+        counters=report.counters,
+    )
+    return extraction, ledger
+
+
+def _loading(staging: Staging, sink: Sink, manifest: Manifest, report: Report) -> Loading:
+    return Loading(
+        staging=staging,
+        sink=sink,
+        run_id=manifest.run_id,
+        rejects=RejectKeeper(staging, report, manifest, "load"),
+        counters=report.counters,
+    )
+
+
+async def _hold_superseded(staging: Staging, budget: CacheBudget) -> None:
+    """Count what earlier runs of this job still store: it goes first when room is needed."""
+    for run_id in await staging.fetch_runs():
+        manifest = await staging.fetch_manifest(run_id)
+        if manifest is None:
+            continue
+        if manifest.status == "complete":
+            records = await staging.fetch_ledger(run_id, manifest.totals.chunks)
+        else:
+            records = await staging.fetch_open_ledger(run_id)
+        for record in records:
+            if record.stored_at + manifest.ttl_seconds > time.time():
+                await budget.hold(record.bytes_stored, partial(staging.free_chunk, run_id, record.number))
+
+
+def _refuse_oversize(plan: Plan) -> None:
+    """Say so before it starts where an extraction alone cannot fit into the cache.
+
+    Raises:
+        CacheError: It cannot.
+    """
+    selection = plan.job.selection
+    stored = plan.relation.stored_bytes
+    if stored is None or selection.where is not None or selection.limit is not None or selection.columns is not None:
+        return
+    if stored // _BEST_COMPRESSION > plan.job.max_cached_bytes:
+        raise CacheError(
+            f"{plan.relation.name} takes {stored:,} bytes in PostgreSQL, and cannot fit into the"
+            f" {plan.job.max_cached_bytes:,} bytes that may be stored in the cache (max_cached_bytes)",
+            hint="momento-etl run loads while it extracts, and so needs no room for the whole table.",
+        )
+
+
+def _refuse_freed(manifest: Manifest) -> None:
+    if manifest.chunks_freed:
+        raise CacheError(
+            f"run {manifest.run_id} was loaded already, and {manifest.chunks_freed} of its {manifest.totals.chunks}"
+            " chunks were freed to stay under max_cached_bytes",
+            hint=f"Run again: momento-etl run --table {manifest.job}",
+        )
+
+
+def _account(report: Report) -> None:
+    """Check promise 1: every row that was extracted is loaded, rejected or dropped."""
+    counters = report.counters
+    found = counters.rows_loaded + counters.rows_rejected + counters.rows_dropped
+    if counters.rows_extracted != found:
+        raise EtlError(
+            f"{counters.rows_extracted:,} rows were extracted, and {found:,} are accounted for:"
+            f" {counters.rows_loaded:,} loaded, {counters.rows_rejected:,} rejected, {counters.rows_dropped:,} dropped",
+            hint="Do not rely on this copy. Run again; if it happens again, it is a defect of momento-etl: report it.",
+        )
+
+
+async def _nothing(record: ChunkRecord) -> None:
+    """Nobody waits for this chunk."""
+
+
+@asynccontextmanager
+async def _kept(ledger: Ledger) -> AsyncIterator[None]:
+    """Keep the ledger written while the body works."""
+    async with asyncio.TaskGroup() as group:
+        keeper = group.create_task(ledger.keep())
+        yield
+        keeper.cancel()
+
+
+@contextmanager
+def _first_error() -> Iterator[None]:
+    """Raise the one error that ended the work, rather than the group of it and what it cancelled."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise _leading(group) from None
+
+
+def _leading(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    leaves = list(_leaves(group))
+    # What stays until somebody does something says more than what may only have followed from it.
+    for kind in (UsageError, TerminalError, EtlError):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return leaves[0]
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

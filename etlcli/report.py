@@ -1,0 +1,37 @@
+"""What a run tells its caller when it is over, well or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from etlcli.model import Manifest, Reject
+from etlcli.progress import Counters
+
+__all__ = ["Report"]
+
+
+@dataclass(slots=True)
+class Report:
+    """Facts of one run, filled in as they become known, so that a failure can tell what it got to.
+
+    Attributes:
+        job: The job's name.
+        cache: The cache's name.
+        destination: The destination table; None for an extraction alone.
+        run_id: The run's name, once it has one.
+        manifest: The run's manifest, as last known.
+        counters: Its figures.
+        warnings: What the user should know.
+        rejects: The first few rejected rows; all of them are in the cache.
+        table_created: Whether the destination table was made now.
+    """
+
+    job: str
+    cache: str | None = None
+    destination: str | None = None
+    run_id: str | None = None
+    manifest: Manifest | None = None
+    counters: Counters = field(default_factory=Counters)
+    warnings: list[str] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    table_created: bool = False

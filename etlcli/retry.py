@@ -1,0 +1,66 @@
+"""When to try again, and how long to wait first: full jitter under a ceiling, within the time the user allows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from etlcli.errors import TransientError
+from etlcli.progress import Counters
+
+__all__ = ["DEFAULT_POLICY", "RetryPolicy", "retrying"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How patient an adapter is with one request.
+
+    Attributes:
+        patience: Seconds from the first failure after which the last error is final.
+        base: Seconds: the first wait is drawn from 0 to this, and each later one from twice the range before.
+        ceiling: Seconds: no wait is longer.
+    """
+
+    patience: float = 120.0
+    base: float = 0.05
+    ceiling: float = 5.0
+
+    def wait(self, attempt: int) -> float:
+        """Draw the seconds to wait after failed attempt number ``attempt`` (from 1)."""
+        # Full jitter, so that many clients that failed together do not come back together.
+        return random.uniform(0.0, min(self.ceiling, self.base * 2.0 ** min(attempt - 1, 30)))
+
+
+DEFAULT_POLICY = RetryPolicy()
+
+
+async def retrying(
+    call: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    counters: Counters,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
+    """Make a call, and make it again while it raises ``TransientError``, within the policy's patience.
+
+    Raises:
+        TransientError: The last one, once the patience has run out.
+    """
+    started = clock()
+    attempt = 0
+    while True:
+        try:
+            return await call()
+        except TransientError:
+            attempt += 1
+            pause = policy.wait(attempt)
+            if clock() - started + pause > policy.patience:
+                raise
+            counters.retries += 1
+        await asyncio.sleep(pause)

@@ -1,0 +1,75 @@
+"""The one place where sources, caches and sinks are built, for the command line and for Lambda.
+
+Each SDK is imported only by what needs it: a ``load`` never pays for psycopg.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from etlcli.config import JobOptions, Settings, momento_access
+from etlcli.encoding import EncodingOptions
+from etlcli.ports import Source
+from etlcli.progress import Counters
+
+if TYPE_CHECKING:
+    from etlcli.cache.momento import MomentoCache
+    from etlcli.sink.dynamodb import DynamoDBSink
+
+__all__ = ["encoding_options", "open_cache", "open_sink", "open_source"]
+
+# moto takes any credentials, and botocore signs with none. Never the user's own, which are no toy's business.
+_EMBEDDED_CREDENTIAL = "embedded"
+
+
+def open_source(settings: Settings, counters: Counters) -> Source:
+    """Build the source.
+
+    Raises:
+        ConfigError: The URL is malformed.
+    """
+    from etlcli.source.postgres import PostgresSource
+
+    return PostgresSource(settings.source.url if settings.source else "", counters)
+
+
+def open_cache(settings: Settings, name: str, counters: Counters) -> AbstractAsyncContextManager[MomentoCache]:
+    """Build the cache of that name; it is connected within its context.
+
+    Raises:
+        ConfigError: The API key is malformed.
+    """
+    from etlcli.cache.momento import MomentoCache
+
+    return MomentoCache(momento_access(settings), name, counters)
+
+
+def open_sink(settings: Settings, table: str, counters: Counters) -> AbstractAsyncContextManager[DynamoDBSink]:
+    """Build the sink of that table; it is connected within its context.
+
+    Raises:
+        ConfigError: On entering the context, where region or credentials are missing.
+    """
+    from etlcli.sink.dynamodb import DynamoDBSink
+    from etlcli.sink.settings import DynamoDBSettings
+
+    wanted = settings.destination
+    origin = settings.origins.get("destination.endpoint_url")
+    credential = _EMBEDDED_CREDENTIAL if origin is not None and origin.level == "embedded" else None
+    return DynamoDBSink(
+        DynamoDBSettings(
+            region=wanted.region,
+            endpoint_url=wanted.endpoint_url,
+            profile=wanted.profile,
+            access_key_id=credential,
+            secret_access_key=credential,
+        ),
+        table,
+        counters,
+    )
+
+
+def encoding_options(options: JobOptions) -> EncodingOptions:
+    """Take out of a job's options what decides how its rows become items."""
+    return EncodingOptions(on_unrepresentable=options.on_unrepresentable, json_as=options.json)
