@@ -1,0 +1,1 @@
+"""Momento, where chunks wait between extract and load."""

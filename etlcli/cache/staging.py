@@ -1,0 +1,237 @@
+"""The staging area of one job: its chunks, manifests and ledgers, under the names they have in the cache.
+
+    JOB/current               the run_id of the newest complete extraction
+    JOB/runs                  the run_ids of the newest runs, complete or not
+    JOB/RUN/manifest          schema, source, key, totals
+    JOB/RUN/ledger/PAGE       64 chunks a page: bounds, rows, bytes, checksums
+    JOB/RUN/chunk/NUMBER      the rows
+    JOB/RUN/rejects/STAGE/N   rows that DynamoDB cannot hold, found by ``extract`` or by ``load``
+
+Momento cannot list keys, so whatever is to be found again is named by something above it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, get_args
+
+from etlcli.cache import documents
+from etlcli.cache.packed import Packed, unpack
+from etlcli.errors import CacheError, ChunkError
+from etlcli.model import ChunkRecord, Manifest, Reject
+from etlcli.ports import Cache
+from etlcli.retry import RetryPolicy
+
+__all__ = ["LEDGER_PAGE_CHUNKS", "REJECTS_PAGE", "Stage", "Staging"]
+
+LEDGER_PAGE_CHUNKS = 64
+"""Chunks a ledger page. The open page is written again as chunks arrive, so it must stay small beside them."""
+
+REJECTS_PAGE = 100
+"""Rejects a page, at most."""
+
+Stage: TypeAlias = Literal["extract", "load"]
+"""Which half of a run found a reject."""
+
+_RUNS_KEPT = 10
+
+# Reads are eventually consistent: a miss this soon after somebody else's write may not be one.
+_SETTLING_SECONDS = 5.0
+_SETTLING = RetryPolicy(patience=_SETTLING_SECONDS, base=0.1, ceiling=1.0)
+
+
+class Staging:
+    """One job's part of a cache.
+
+    Args:
+        cache: The cache, which may hold other jobs too.
+        job: The job's name.
+        settling_seconds: For how long a miss is asked again where a value must have been written lately.
+    """
+
+    def __init__(self, cache: Cache, job: str, *, settling_seconds: float = _SETTLING_SECONDS) -> None:
+        self._cache = cache
+        self._job = job
+        self._settling_seconds = settling_seconds
+
+    @property
+    def cache_name(self) -> str:
+        """The cache's name."""
+        return self._cache.name
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return self._job
+
+    async def ensure(self) -> bool:
+        """Make the cache if it is missing; answer whether it was made now."""
+        return await self._cache.ensure()
+
+    async def exists(self) -> bool:
+        """Whether the cache is there."""
+        return await self._cache.exists()
+
+    # Chunks
+
+    async def store_chunk(self, run_id: str, number: int, packed: Packed, ttl_seconds: float) -> None:
+        """Store a chunk's entry."""
+        await self._cache.set(self._chunk(run_id, number), packed.entry, ttl_seconds)
+
+    async def fetch_chunk(self, run_id: str, record: ChunkRecord) -> list[bytes]:
+        """Fetch a chunk's rows, each an item as DynamoDB JSON, checked against the ledger.
+
+        Raises:
+            ChunkError: It is missing, expired or damaged, or is not the one that the ledger knows.
+        """
+        what = f"chunk {record.number} of run {run_id}"
+        entry = await self._settled(self._chunk(run_id, record.number), record.stored_at + self._settling_seconds)
+        if entry is None:
+            raise ChunkError(
+                f"{what} is not in cache {self._cache.name!r} (any more): it expired, or the cache was flushed",
+                hint=f"{_EXTRACT_AGAIN} A longer --ttl keeps chunks for longer.",
+            )
+        if len(entry) != record.bytes_stored or entry[-8:].hex() != record.stored_digest:
+            raise ChunkError(
+                f"{what} is not what the ledger says was stored",
+                hint="Run momento-etl run (or extract) again: it reads the rows anew.",
+            )
+        return unpack(entry, what)
+
+    async def free_chunk(self, run_id: str, number: int) -> None:
+        """Remove a chunk's entry; harmless where it is gone."""
+        await self._cache.delete(self._chunk(run_id, number))
+
+    # Ledger
+
+    async def store_ledger_page(
+        self, run_id: str, page: int, records: Sequence[ChunkRecord], ttl_seconds: float
+    ) -> None:
+        """Store a page of the ledger, in place of the one before."""
+        document = documents.dump_ledger_page(list(records))
+        await self._cache.set(self._name(run_id, "ledger", page), document, ttl_seconds)
+
+    async def fetch_ledger(self, run_id: str, chunks: int) -> list[ChunkRecord]:
+        """Fetch the ledger of a run with so many chunks, in order.
+
+        Raises:
+            CacheError: A page is missing or damaged, or lacks a chunk.
+        """
+        records: list[ChunkRecord] = []
+        for page in range(-(-chunks // LEDGER_PAGE_CHUNKS)):
+            found = await self._fetch_ledger_page(run_id, page, settle=True)
+            if found is None:
+                raise CacheError(f"page {page} of the ledger of run {run_id} is not in the cache", hint=_EXTRACT_AGAIN)
+            records += found
+        if [record.number for record in records] != list(range(chunks)):
+            raise CacheError(
+                f"the ledger of run {run_id} does not name each of its {chunks} chunks", hint=_EXTRACT_AGAIN
+            )
+        return records
+
+    async def fetch_open_ledger(self, run_id: str) -> list[ChunkRecord]:
+        """Fetch what the ledger of a run that is not complete names so far, in order.
+
+        Raises:
+            CacheError: A page is damaged.
+        """
+        records: list[ChunkRecord] = []
+        for page in itertools.count():
+            found = await self._fetch_ledger_page(run_id, page, settle=False)
+            if found is None:
+                return records
+            records += found
+        raise AssertionError("unreachable: the count has no end")
+
+    async def _fetch_ledger_page(self, run_id: str, page: int, *, settle: bool) -> list[ChunkRecord] | None:
+        key = self._name(run_id, "ledger", page)
+        document = await self._settled(key, time.time() + self._settling_seconds if settle else 0.0)
+        return None if document is None else documents.load_ledger_page(document, key)
+
+    # Manifest, pointer, list of runs
+
+    async def store_manifest(self, manifest: Manifest) -> None:
+        """Store a run's manifest, in place of the one before."""
+        await self._cache.set(
+            self._name(manifest.run_id, "manifest"), documents.dump_manifest(manifest), manifest.ttl_seconds
+        )
+
+    async def fetch_manifest(self, run_id: str) -> Manifest | None:
+        """Fetch a run's manifest; None where there is none (any more).
+
+        Raises:
+            CacheError: It is damaged, or was written by a newer version.
+        """
+        key = self._name(run_id, "manifest")
+        document = await self._cache.get(key)
+        return None if document is None else documents.load_manifest(document, key)
+
+    async def move_current(self, run_id: str, ttl_seconds: float) -> None:
+        """Point at the newest complete extraction. One write, made after all that it stands for is stored."""
+        await self._cache.set(self._name("current"), documents.dump_pointer(run_id), ttl_seconds)
+
+    async def fetch_current(self, *, settle: bool = False) -> str | None:
+        """Name the newest complete extraction; None where there is none.
+
+        Args:
+            settle: Ask again for some seconds before a miss counts.
+        """
+        key = self._name("current")
+        document = await self._settled(key, time.time() + self._settling_seconds if settle else 0.0)
+        return None if document is None else documents.load_pointer(document, key)
+
+    async def note_run(self, run_id: str, ttl_seconds: float) -> None:
+        """Add a run to the list of the newest ones."""
+        known = [run for run in await self.fetch_runs() if run != run_id]
+        await self._cache.set(self._name("runs"), documents.dump_runs([run_id, *known][:_RUNS_KEPT]), ttl_seconds)
+
+    async def fetch_runs(self) -> list[str]:
+        """List the newest runs that the cache remembers, the newest first."""
+        key = self._name("runs")
+        document = await self._cache.get(key)
+        return [] if document is None else documents.load_runs(document, key)
+
+    # Rejects
+
+    async def store_rejects(
+        self, run_id: str, stage: Stage, page: int, rejects: Sequence[Reject], ttl_seconds: float
+    ) -> None:
+        """Store a page of rejects, in place of the one before."""
+        document = documents.dump_rejects(list(rejects))
+        await self._cache.set(self._name(run_id, "rejects", stage, page), document, ttl_seconds)
+
+    async def fetch_rejects(self, run_id: str) -> list[Reject]:
+        """Fetch all of a run's rejects, those of its extraction first."""
+        rejects: list[Reject] = []
+        for stage in get_args(Stage):
+            for page in itertools.count():
+                key = self._name(run_id, "rejects", stage, page)
+                document = await self._cache.get(key)
+                if document is None:
+                    break
+                rejects += documents.load_rejects(document, key)
+        return rejects
+
+    def _name(self, *parts: str | int) -> str:
+        # A job's name may hold a slash; inside a key it must not look like a level of its own.
+        return "/".join([self._job.replace("%", "%25").replace("/", "%2F"), *map(str, parts)])
+
+    def _chunk(self, run_id: str, number: int) -> str:
+        return self._name(run_id, "chunk", number)
+
+    async def _settled(self, key: str, until: float) -> bytes | None:
+        """Get a value; ask again after a miss until a time (seconds since 1970) has come."""
+        attempt = 0
+        while (value := await self._cache.get(key)) is None:
+            attempt += 1
+            pause = _SETTLING.wait(attempt)
+            if time.time() + pause >= until:
+                break
+            await asyncio.sleep(pause)
+        return value
+
+
+_EXTRACT_AGAIN = "Run momento-etl run (or extract) again."

@@ -1,0 +1,1 @@
+"""PostgreSQL, where rows come from."""
