@@ -1,0 +1,68 @@
+"""``create-table``: the destination table."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from etlcli.cli import options
+from etlcli.cli.execute import answer, run_async, settle
+from etlcli.cli.output import Output, OutputFormat
+from etlcli.config import JobFlags, create_options, resolve_job, resolve_options
+from etlcli.report import Report
+
+__all__ = ["create_table"]
+
+
+def create_table(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A job; or, where none is called so, a table.")],
+    query: options.Query = None,
+    columns: options.Columns = None,
+    key: options.KeyColumns = None,
+    destination: options.Destination = None,
+    config: options.Config = None,
+    local: options.Local = False,
+    output: options.OutputOption = OutputFormat.TEXT,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Make the destination table with the key that the source gives it, and wait until it is ACTIVE.
+
+    Harmless where the table is there with the same key. Tags, point-in-time recovery, deletion protection and the TTL
+    attribute come from [destination] in the config. Billing is on demand.
+
+    Example:
+      momento-etl create-table movies
+    """
+    speaker = Output(output, quiet=quiet, verbose=verbose)
+
+    def work() -> dict[str, Any]:
+        settings = settle(speaker, config, local=local, source=True, sink=True)
+        flags = JobFlags(query=query, columns=columns, key=key, destination=destination)
+        job = resolve_job(settings, name, flags)
+        encoding = resolve_options(settings, name, flags)
+        report = Report(job.name, destination=job.destination)
+
+        async def main() -> Any:
+            from etlcli import pipeline, wiring
+
+            source = wiring.open_source(settings, report.counters)
+            async with wiring.open_sink(settings, job.destination, report.counters) as sink:
+                return await pipeline.create_table(
+                    job, wiring.encoding_options(encoding), create_options(settings), source, sink, report
+                )
+
+        made = run_async(main)
+        for warning in report.warnings:
+            speaker.warn(warning)
+        state = "made, and ACTIVE" if report.table_created else "there already, with this key"
+        speaker.data(f"Table {job.destination}: {state} ({made}).")
+        return {
+            "job": job.name,
+            "destination": job.destination,
+            "created": report.table_created,
+            "key": [{"name": attribute.name, "type": attribute.type} for attribute in made.attributes],
+        }
+
+    answer("create-table", speaker, work)

@@ -1,0 +1,141 @@
+"""The options that commands share, each described once."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+from etlcli.cli.output import OutputFormat
+
+__all__ = [
+    "Cache",
+    "Columns",
+    "Config",
+    "Destination",
+    "KeyColumns",
+    "Limit",
+    "Local",
+    "Mode",
+    "OutputOption",
+    "Query",
+    "Quiet",
+    "RunId",
+    "Table",
+    "Ttl",
+    "Unrepresentable",
+    "Verbose",
+    "Where",
+]
+
+_JOB = "Job"
+_PLACES = "Where"
+_OUTPUT = "Output"
+
+Table: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--table", "-t", metavar="NAME", help="The table, or a job of the config.", rich_help_panel=_JOB),
+]
+Query: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--query",
+        metavar="SQL",
+        help="Read this SELECT; --table then names the job.",
+        rich_help_panel=_JOB,
+    ),
+]
+Where: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--where", metavar="SQL", help="Only rows that meet this condition.", rich_help_panel=_JOB),
+]
+Columns: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--columns", metavar="A,B,...", help="Only these columns.", rich_help_panel=_JOB),
+]
+KeyColumns: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="HASH[,RANGE]",
+        help="Columns of the destination key.  [default: the primary key]",
+        rich_help_panel=_JOB,
+    ),
+]
+Limit: TypeAlias = Annotated[
+    str | None, typer.Option("--limit", metavar="N", help="At most N rows.", rich_help_panel=_JOB)
+]
+Mode: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--mode",
+        metavar="upsert",
+        help="upsert: put whole items; attributes that others added to the same item are gone.",
+        rich_help_panel=_JOB,
+    ),
+]
+Unrepresentable: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--on-unrepresentable",
+        metavar="reject|string|fail",
+        help="Numbers and JSON that DynamoDB cannot hold.  [default: reject the row]",
+        rich_help_panel=_JOB,
+    ),
+]
+RunId: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--run-id", metavar="RUN", help="This run.  [default: the current one]", rich_help_panel=_JOB),
+]
+Cache: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--cache", metavar="NAME", help="The Momento cache.  [default: named after the job]", rich_help_panel=_PLACES
+    ),
+]
+Destination: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--destination",
+        metavar="NAME",
+        help="The DynamoDB table.  [default: named after the job]",
+        rich_help_panel=_PLACES,
+    ),
+]
+Ttl: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--ttl",
+        metavar="TIME",
+        help="How long entries stay in the cache: 90s, 80m, 24h.  [default: 80m]",
+        rich_help_panel=_PLACES,
+    ),
+]
+Config: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The config file.  [default: momento-etl.toml here, then the user's]",
+        rich_help_panel=_PLACES,
+    ),
+]
+Local: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--local",
+        help="The embedded stack: PostgreSQL with sample films, Momento and DynamoDB on this machine.",
+        rich_help_panel=_PLACES,
+    ),
+]
+OutputOption: TypeAlias = Annotated[
+    OutputFormat,
+    typer.Option("--output", help="json: one object at the end; jsonl: events too.", rich_help_panel=_OUTPUT),
+]
+Quiet: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=_OUTPUT)
+]
+Verbose: TypeAlias = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Tracebacks, and what the libraries log.", rich_help_panel=_OUTPUT),
+]
