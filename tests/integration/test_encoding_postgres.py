@@ -16,7 +16,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -73,18 +72,13 @@ def run_server(binaries: Path, folder: str) -> tuple[subprocess.Popen[bytes], st
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [binaries / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
-    process = subprocess.Popen(command, user=user, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=folder)
-    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            psycopg.connect(url).close()
-        except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-        else:
-            return process, url
+    # Log nothing but what the server says of itself: that is few enough lines for a pipe that nobody reads.
+    options = ["-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F", "-c", "log_min_messages=log"]
+    process = subprocess.Popen([str(binaries / "postgres"), *options], user=user, stderr=subprocess.PIPE, cwd=folder)
+    assert process.stderr is not None
+    if not any(b"ready to accept connections" in line for line in process.stderr):
+        raise RuntimeError(f"PostgreSQL of {binaries} did not start")
+    return process, f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
 
 def served(binaries: Path | None) -> Iterator[str]:
@@ -100,7 +94,7 @@ def served(binaries: Path | None) -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-            process.wait(30)
+            process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="session")
@@ -181,7 +175,7 @@ def copied(
 
 def literal_rows(values: list[Any], typename: str) -> sql.Composed:
     rows = sql.SQL(", ").join(
-        sql.SQL("({}, {}::{})").format(sql.Literal(n), sql.Literal(value), sql.SQL(typename))  # type: ignore[arg-type]
+        sql.SQL("({}, CAST({} AS {}))").format(sql.Literal(n), sql.Literal(value), sql.SQL(typename))
         for n, value in enumerate(values)
     )
     return sql.SQL("SELECT * FROM (VALUES {}) AS t (n, v) ORDER BY n").format(rows)
@@ -233,12 +227,12 @@ WRITTEN = [
     ("'ab'::char(4)", base("bpchar"), "ab  "),
     ("'x'::name", base("name"), "x"),
     ("'2024-02-29'::date", base("date"), "2024-02-29"),
-    ("'44-03-15 BC'::date", base("date"), "0044-03-15 BC"),
+    ("'0044-03-15 BC'::date", base("date"), "0044-03-15 BC"),
     ("'infinity'::date", base("date"), "infinity"),
     ("'2024-02-29 10:15:00.5'::timestamp", base("timestamp"), "2024-02-29T10:15:00.5"),
     ("'2024-02-29 10:15:00.5+02'::timestamptz", base("timestamptz"), "2024-02-29T08:15:00.5Z"),
     ("'12024-02-29 10:15:00Z'::timestamptz", base("timestamptz"), "12024-02-29T10:15:00Z"),
-    ("'44-03-15 10:00Z BC'::timestamptz", base("timestamptz"), "0044-03-15 10:00:00+00 BC"),
+    ("'0044-03-15 10:00Z BC'::timestamptz", base("timestamptz"), "0044-03-15 10:00:00+00 BC"),
     ("'-infinity'::timestamptz", base("timestamptz"), "-infinity"),
     ("'03:04:05.06'::time", base("time"), "03:04:05.06"),
     ("'03:04:05+02'::timetz", base("timetz"), "03:04:05+02"),
@@ -283,7 +277,7 @@ def test_what_postgresql_writes_becomes_this(
     with pg.transaction(force_rollback=True):
         pg.execute("CREATE SCHEMA encoding_test; SET LOCAL search_path TO encoding_test, public, pg_catalog")
         pg.execute(TYPES)
-        values, rejects = copied(pg, sql.SQL(f"SELECT 0 AS n, {expression} AS v"), pg_type)  # type: ignore[arg-type]
+        values, rejects = copied(pg, sql.SQL(f"SELECT 0 AS n, {expression} AS v"), pg_type)
     assert (values, rejects) == ([expected], [])
 
 
@@ -305,7 +299,7 @@ def test_what_postgresql_writes_becomes_this(
 def test_what_dynamodb_cannot_hold_is_rejected(
     pg: psycopg.Connection[Any], expression: str, pg_type: PgType, rule: str
 ) -> None:
-    query = sql.SQL(f"SELECT 0 AS n, {expression} AS v")  # type: ignore[arg-type]
+    query = sql.SQL(f"SELECT 0 AS n, {expression} AS v")
     assert copied(pg, query, pg_type) == ([], [rule])
 
 
