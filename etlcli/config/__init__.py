@@ -1,0 +1,65 @@
+"""Configuration: flags, environment and a TOML file into frozen dataclasses. Pure: no network and no SDK.
+
+document  finds and reads the file         schema   every option, described once
+outline   its known sections and keys      kinds    what an option takes, and how it is read
+load      file and environment, merged     names    the rules for names, and default names
+connections  what is configured, what a command needs, Momento's kinds of access
+jobs      one job, with flags, section and defaults
+"""
+
+from etlcli.config.connections import (
+    Connection,
+    connect_embedded,
+    connection,
+    local_notice,
+    momento_access,
+    require,
+    use_embedded,
+)
+from etlcli.config.example import example_file
+from etlcli.config.jobs import JobFlags, JobOptions, resolve_job, resolve_options
+from etlcli.config.load import load_settings
+from etlcli.config.momento import MomentoAccess
+from etlcli.config.schema import (
+    SECTIONS,
+    CacheSettings,
+    DestinationSettings,
+    Option,
+    SourceSettings,
+    TableSettings,
+    option_named,
+)
+from etlcli.config.settings import Half, Origin, Settings, create_options
+from etlcli.config.units import format_duration, format_size, parse_duration, parse_size
+
+__all__ = [
+    "SECTIONS",
+    "CacheSettings",
+    "Connection",
+    "DestinationSettings",
+    "Half",
+    "JobFlags",
+    "JobOptions",
+    "MomentoAccess",
+    "Option",
+    "Origin",
+    "Settings",
+    "SourceSettings",
+    "TableSettings",
+    "connect_embedded",
+    "connection",
+    "create_options",
+    "example_file",
+    "format_duration",
+    "format_size",
+    "load_settings",
+    "local_notice",
+    "momento_access",
+    "option_named",
+    "parse_duration",
+    "parse_size",
+    "require",
+    "resolve_job",
+    "resolve_options",
+    "use_embedded",
+]

@@ -1,0 +1,171 @@
+"""What a command was asked to do, with the job's section and every default filled in. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from etlcli.config.kinds import BadValue
+from etlcli.config.names import NAME_RULE, default_name, is_valid_name, job_name
+from etlcli.config.outline import header
+from etlcli.config.problems import as_error
+from etlcli.config.schema import SECTIONS, TableSettings
+from etlcli.config.settings import Settings
+from etlcli.config.suggest import listed
+from etlcli.errors import UsageError
+from etlcli.model import Job, Selection
+
+__all__ = ["JobFlags", "JobOptions", "resolve_job", "resolve_options"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFlags:
+    """What the command line gave for one job, as text; None for what it did not give.
+
+    The fields are the options of ``[tables.NAME]`` that have a flag: what they take is described there.
+    """
+
+    query: str | None = None
+    where: str | None = None
+    columns: str | None = None
+    key: str | None = None
+    limit: int | str | None = None
+    destination: str | None = None
+    cache: str | None = None
+    mode: str | None = None
+    ttl: str | None = None
+    on_unrepresentable: str | None = None
+
+
+_NO_FLAGS = JobFlags()
+_TABLES = SECTIONS["tables"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How a job's rows are turned into items and put.
+
+    Attributes:
+        mode: What becomes of items that are there already.
+        on_unrepresentable: What becomes of numbers that DynamoDB cannot hold.
+        json: How json and jsonb columns arrive.
+    """
+
+    mode: Literal["upsert"] = "upsert"
+    on_unrepresentable: Literal["reject", "string", "fail"] = "reject"
+    json: Literal["native", "string"] = "native"
+
+
+def resolve_job(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAGS) -> Job:
+    """Fill in a job: flags beat its section, and its section beats the defaults.
+
+    ``name`` is a ``[tables.NAME]`` section if there is one, else a table's name as typed. The job is called like the
+    section, or like the table without quotes and without a leading ``public.``; with ``--query`` alone, ``name`` is
+    the job's name and the query is what is read. Cache and destination are called like the job where nothing else is
+    said, with characters that may not be in their names replaced (see ``names.default_name``).
+
+    Args:
+        settings: The configuration.
+        name: What ``--table`` (or the command's argument) gave.
+        flags: What the command line gave besides.
+
+    Raises:
+        UsageError: A flag has a wrong value, or no job can be made of them.
+        ConfigError: A value of the job's section refers to something that is missing.
+    """
+    name = _given_name(settings, name, flags)
+    job, wanted = _wanted(settings, name, flags)
+    selection = Selection(
+        table=(wanted.source or name) if wanted.query is None else None,
+        query=wanted.query,
+        where=wanted.where,
+        columns=wanted.columns,
+        limit=wanted.limit,
+    )
+    return Job(
+        name=job,
+        selection=selection,
+        cache=wanted.cache or settings.cache.name or _default(job, "cache"),
+        destination=wanted.destination or _default(job, "table"),
+        key=wanted.key,
+        ttl_seconds=wanted.ttl or settings.cache.ttl,
+        max_cached_bytes=settings.cache.max_cached_bytes,
+    )
+
+
+def resolve_options(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAGS) -> JobOptions:
+    """Fill in how a job's rows are turned into items and put; the rest is as for ``resolve_job``."""
+    _, wanted = _wanted(settings, _given_name(settings, name, flags), flags)
+    return JobOptions(mode=wanted.mode, on_unrepresentable=wanted.on_unrepresentable, json=wanted.json)
+
+
+def _given_name(settings: Settings, name: str | None, flags: JobFlags) -> str:
+    """Check that there is a name."""
+    if name is not None and name.strip():
+        return name.strip()
+    if flags.query is not None:
+        raise UsageError(
+            "--query needs a name for its job",
+            hint="Add --table NAME: cache and destination are called so, unless --cache and --destination are given.",
+        )
+    configured = f" Configured: {listed(list(settings.tables)[:10])}." if settings.tables else ""
+    raise UsageError("no table is named", hint=f"Add --table NAME.{configured}")
+
+
+def _wanted(settings: Settings, name: str, flags: JobFlags) -> tuple[str, TableSettings]:
+    """Find the job's name, and put the flags over its section."""
+    job, section = _job_and_section(settings, name)
+    if not job.isprintable():
+        raise UsageError(f"{job!a} cannot be a job's name", hint="Leave out line breaks and control characters.")
+    given = _read(flags)
+    if "query" in given and section.source is not None:
+        raise UsageError(
+            f"--query, and {header(_TABLES, job)} reads the table {section.source}",
+            hint="Leave --query out, or name another job with --table.",
+        )
+    problems = settings.problems(f"tables.{job}")
+    if problems:
+        raise as_error(problems)
+    return job, replace(section, **given)
+
+
+def _job_and_section(settings: Settings, name: str) -> tuple[str, TableSettings]:
+    if name in settings.tables:
+        return name, settings.tables[name]
+    job = job_name(name)
+    section = settings.tables.get(job)
+    if section is None:
+        return job, TableSettings()
+    if section.query is None and job_name(section.source or job) == job:
+        # public.movies, and a section called movies that reads it: the same job.
+        return job, section
+    raise UsageError(
+        f"the table {name} would be the job `{job}`, and {header(_TABLES, job)} reads something else under this name",
+        hint=f"Take --table {job} for that job, or give the table a section of its own, with `source`.",
+    )
+
+
+def _read(flags: JobFlags) -> dict[str, Any]:
+    given = {}
+    for item in fields(flags):
+        text = getattr(flags, item.name)
+        if text is None:
+            continue
+        option = _TABLES.options[item.name]
+        try:
+            given[item.name] = option.kind.of_text(str(text))
+        except BadValue as error:
+            hint = error.hint or f"For example: {option.flag} {option.example_text()}"
+            raise UsageError(f"{option.flag} {error.problem}", hint=hint) from None
+    return given
+
+
+def _default(job: str, what: Literal["cache", "table"]) -> str:
+    name = default_name(job, what)
+    if not is_valid_name(name):
+        flag = "--cache" if what == "cache" else "--destination"
+        raise UsageError(
+            f"the job's name is too long to name its {what}: {len(name)} characters",
+            hint=f"Name the {what} with {flag}: {NAME_RULE}.",
+        )
+    return name

@@ -1,0 +1,20 @@
+"""Near names, for messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["did_you_mean", "listed"]
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Write ``; did you mean `x`?`` for the nearest valid name, or nothing where none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write names as a list: ``a, b, c``."""
+    return ", ".join(names)
