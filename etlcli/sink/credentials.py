@@ -1,0 +1,82 @@
+"""The credentials that the write path signs with, kept fresh without holding up the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import BotoCoreError, ClientError
+
+from etlcli.errors import ConfigError, SinkError
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials as BotoCredentials
+    from botocore.credentials import ReadOnlyCredentials
+
+__all__ = ["Credentials"]
+
+# So often botocore is asked; it decides by the time left whether to refresh (15 minutes: it tries, 10: it must).
+_REFRESH_CHECK_SECONDS = 10.0
+
+
+class Credentials:
+    """Credentials to sign with. Refreshing happens in a thread, since botocore may call a network service for it.
+
+    Made in a thread too: reading the first ones may block.
+
+    Args:
+        source: What botocore's chain found.
+        resolve: Asks the whole chain anew; blocks; raises ConfigError where it finds none.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        source: BotoCredentials,
+        resolve: Callable[[], BotoCredentials],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._resolve = resolve
+        self._clock = clock
+        self._renewing = asyncio.Lock()
+        self._source = source
+        self._frozen: ReadOnlyCredentials = source.get_frozen_credentials()
+        self._check_at = clock() + _REFRESH_CHECK_SECONDS
+
+    async def current(self) -> ReadOnlyCredentials:
+        """The credentials to sign a request with now; the same object until they change."""
+        if isinstance(self._source, RefreshableCredentials) and self._clock() >= self._check_at:
+            # Set before the wait: the others sign on with what they have, which is good for some minutes more.
+            self._check_at = self._clock() + _REFRESH_CHECK_SECONDS
+            try:
+                fresh = await asyncio.to_thread(self._source.get_frozen_credentials)
+            except (BotoCoreError, ClientError):
+                # Not fatal yet. Once they have really expired DynamoDB says so, and `renew` finds out what is wrong.
+                return self._frozen
+            if fresh != self._frozen:
+                self._frozen = fresh
+        return self._frozen
+
+    async def renew(self, refused: ReadOnlyCredentials) -> None:
+        """Ask the whole chain again, since DynamoDB calls these credentials expired.
+
+        Raises:
+            SinkError: The chain finds none any more.
+        """
+        async with self._renewing:
+            if self._frozen is not refused:
+                return  # somebody else has done it
+            try:
+                self._source, self._frozen = await asyncio.to_thread(self._ask_chain)
+            except ConfigError as error:
+                message = f"the AWS credentials have expired, and no new ones are found: {error.message}"
+                raise SinkError(message, hint=error.hint) from error
+            self._check_at = self._clock() + _REFRESH_CHECK_SECONDS
+
+    def _ask_chain(self) -> tuple[BotoCredentials, ReadOnlyCredentials]:
+        source = self._resolve()
+        return source, source.get_frozen_credentials()

@@ -1,0 +1,145 @@
+"""The sink: one DynamoDB table behind the port ``etlcli.ports.Sink``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from etlcli.retry import RetryPolicy
+from etlcli.sink.connect import connect
+from etlcli.sink.names import check_table_name
+from etlcli.sink.post import REQUEST_SECONDS, Poster
+from etlcli.sink.table import Table
+from etlcli.sink.translate import Place
+from etlcli.sink.writer import ACTION, Writer
+
+if TYPE_CHECKING:
+    from etlcli.model import CreateOptions, Key
+    from etlcli.ports import Refusal
+    from etlcli.progress import Counters
+    from etlcli.sink.settings import DynamoDBSettings
+
+__all__ = ["DynamoDBSink"]
+
+_PATIENT = RetryPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What there is while the sink is open."""
+
+    table: Table
+    writer: Writer
+    resources: AsyncExitStack
+
+
+class DynamoDBSink:
+    """One table; an asynchronous context manager, which connects to nothing else than where credentials come from.
+
+    Entering checks the name, the region and the credentials, so that all of them are known good before a row moves.
+
+    Args:
+        settings: Where DynamoDB is, and as whom to talk to it.
+        table: The table's name.
+        counters: Kept up to date: rows_loaded, throttles, retries, requests_in_flight.
+        retry: The patience with a request that gets nowhere.
+        max_in_flight: At most so many write requests at once.
+        request_seconds: The deadline of one write request.
+    """
+
+    def __init__(
+        self,
+        settings: DynamoDBSettings,
+        table: str,
+        counters: Counters,
+        retry: RetryPolicy = _PATIENT,
+        max_in_flight: int = 64,
+        *,
+        request_seconds: float = REQUEST_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._counters = counters
+        self._retry = retry
+        self._max_in_flight = max_in_flight
+        self._request_seconds = request_seconds
+        self._open: _Open | None = None
+
+    async def __aenter__(self) -> Self:
+        """Check the name, and find region, endpoint and credentials.
+
+        Raises:
+            UsageError: The name is not a valid table name.
+            ConfigError: No region, no credentials or half of them, no such profile.
+        """
+        check_table_name(self._table)
+        connection = await asyncio.to_thread(connect, self._settings)
+        place = Place(self._table, connection.address)
+        async with AsyncExitStack() as stack:
+            stack.callback(connection.client.close)
+            poster = await stack.enter_async_context(
+                Poster(
+                    connection, place, ACTION, connections=self._max_in_flight, request_seconds=self._request_seconds
+                )
+            )
+            self._open = _Open(
+                table=Table(connection.client, place, self._counters, self._retry),
+                writer=Writer(poster, place, self._counters, self._retry, self._max_in_flight),
+                resources=stack.pop_all(),
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        opened, self._open = self._opened, None
+        await opened.resources.aclose()
+
+    @property
+    def _opened(self) -> _Open:
+        assert self._open is not None, "the sink is used outside of `async with`"
+        return self._open
+
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        return self._table
+
+    async def key(self) -> Key | None:
+        """The key of the existing table, or None where there is no such table.
+
+        A table that is being created, updated or deleted is waited for.
+
+        Raises:
+            SinkError: Not allowed, or another refusal.
+            Throttled: DynamoDB throttles for longer than the policy is patient.
+            Unavailable: Nobody answers for as long, or the table does not become ACTIVE in ``SETTLE_SECONDS``.
+        """
+        return await self._opened.table.key()
+
+    async def create(self, key: Key, options: CreateOptions) -> None:
+        """Create the table, on demand, and wait until it is ACTIVE; harmless where it was created meanwhile.
+
+        Raises:
+            SinkError: Not allowed, over the account's quota, created meanwhile with another key, or another refusal.
+            Throttled: As in ``key``.
+            Unavailable: As in ``key``.
+        """
+        await self._opened.table.create(key, options)
+
+    async def put(self, items: Sequence[bytes]) -> list[Refusal]:
+        """Put items, each as DynamoDB JSON, and return when each is acknowledged or refused.
+
+        Returns:
+            The items that DynamoDB refuses for what they hold.
+
+        Raises:
+            SinkError: The table does not exist (any more), or DynamoDB refuses all.
+            Throttled: DynamoDB acknowledged nothing for as long as the policy is patient.
+            Unavailable: Nothing usable was answered for as long.
+        """
+        return await self._opened.writer.put(items)

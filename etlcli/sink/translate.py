@@ -1,0 +1,209 @@
+"""What DynamoDB's error codes mean for us, in one place: for the write path's own posts and for boto3's exceptions.
+
+The codes are those of the developer guide's "Error handling with DynamoDB", the API reference's "Common errors" and
+botocore's retry rules (``botocore/data/_retry.json``).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, SSLError
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
+
+from etlcli.errors import ConfigError, EtlError, SinkError, Throttled, Unavailable
+
+__all__ = ["Place", "Verdict", "error_for", "from_boto", "judge", "untrusted_certificate"]
+
+
+class Verdict(Enum):
+    """What to do after an error answer."""
+
+    THROTTLED = auto()  # too fast: the same later, and count it
+    PASSING = auto()  # passes by itself: the same later
+    EXPIRED = auto()  # new credentials, then the same
+    SPLIT = auto()  # something in the request is refused: halve it until it is found
+    FINAL = auto()  # stays until somebody does something
+
+
+class Place(NamedTuple):
+    """Where an answer came from, for messages."""
+
+    table: str
+    endpoint: str
+
+    def __str__(self) -> str:
+        """As messages say it: ``table movies at https://dynamodb.eu-west-1.amazonaws.com``."""
+        return f"table {self.table} at {self.endpoint}"
+
+
+_VERDICTS = {
+    Verdict.THROTTLED: (
+        "BandwidthLimitExceeded",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "Throttling",
+        "ThrottledException",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    ),
+    Verdict.PASSING: (
+        # Backups of a table that has just been made cannot be switched on for some seconds.
+        "ContinuousBackupsUnavailableException",
+        "InternalFailure",
+        "InternalServerError",
+        "ReplicatedWriteConflictException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    ),
+    Verdict.EXPIRED: ("ExpiredToken", "ExpiredTokenException", "RequestExpired"),
+    Verdict.SPLIT: (
+        "ItemCollectionSizeLimitExceededException",
+        "RequestEntityTooLarge",
+        "RequestEntityTooLargeException",
+        "RequestTooLargeException",
+        "SerializationException",
+        "ValidationException",
+    ),
+}
+_VERDICT_OF = {code: verdict for verdict, codes in _VERDICTS.items() for code in codes}
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"}
+_UNKNOWN_SIGNER = {
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_MESSAGE_CHARACTERS = 300
+
+
+def judge(status: int, code: str) -> Verdict:
+    """Say what to do after an error answer.
+
+    Args:
+        status: The HTTP status.
+        code: DynamoDB's error code without its namespace; empty where the answer was not DynamoDB's.
+    """
+    if code in _VERDICT_OF:
+        return _VERDICT_OF[code]
+    if status == 413:
+        return Verdict.SPLIT
+    if status == 429:
+        return Verdict.THROTTLED
+    # A 2xx that is no answer of DynamoDB's was cut or rewritten on its way.
+    return Verdict.PASSING if status >= 500 or status == 408 or status < 300 else Verdict.FINAL
+
+
+def error_for(verdict: Verdict, status: int, code: str, message: str, *, place: Place, action: str) -> EtlError:
+    """Make the error that a user sees of an error answer, transient or terminal by its verdict.
+
+    Args:
+        verdict: What ``judge`` said.
+        status: The HTTP status.
+        code: DynamoDB's error code without its namespace; empty where the answer was not DynamoDB's.
+        message: DynamoDB's own words.
+        place: Which table, where.
+        action: The API's name of what was asked, for example ``BatchWriteItem``.
+    """
+    said = f"{code}: {_short(message)}" if code else f"HTTP status {status}: {_short(message)}"
+    match verdict:
+        case Verdict.THROTTLED:
+            return Throttled(
+                f"DynamoDB throttles {action} on {place} ({said})",
+                hint="raise the table's capacity or lower --max-writes, then run the same command: it resumes",
+            )
+        case Verdict.PASSING:
+            return Unavailable(
+                f"DynamoDB gives no good answer to {action} on {place} ({said})",
+                hint="run the same command once the endpoint answers again: it resumes",
+            )
+        case Verdict.EXPIRED:
+            return SinkError(
+                f"the AWS credentials have expired ({action} on {place})",
+                hint="get new ones (for example: aws sso login), then run the same command: it resumes",
+            )
+        case Verdict.SPLIT:
+            return SinkError(f"DynamoDB refuses {action} on {place} ({said})")
+        case Verdict.FINAL:
+            return _final(status, code, said, place, action)
+
+
+def _final(status: int, code: str, said: str, place: Place, action: str) -> SinkError:
+    if code in {"ResourceNotFoundException", "TableNotFoundException"}:
+        return SinkError(
+            f"{place} does not exist: it was deleted, or is being deleted",
+            hint=f"create it (momento-etl create-table {place.table}), then run the same command",
+        )
+    if code in _DENIED:
+        return SinkError(
+            f"the AWS credentials in use may not call {action} on {place} ({said})",
+            hint=f"allow them dynamodb:{action} on this table",
+        )
+    if code in _UNKNOWN_SIGNER:
+        # DynamoDB's text is left out: on a wrong signature it quotes the request's headers, session token included.
+        return SinkError(
+            f"DynamoDB does not accept the AWS credentials in use ({code}; {action} on {place})",
+            hint="check the access key, its secret and the session token, that they belong to this endpoint and "
+            "region, and this machine's clock",
+        )
+    if code == "LimitExceededException":
+        return SinkError(
+            f"the AWS account has reached a limit at {action} on {place} ({said})",
+            hint="delete what is not needed, or ask AWS for a higher quota, then run the same command",
+        )
+    if not code:
+        return SinkError(
+            f"what answers {action} on {place} does not speak DynamoDB ({said})",
+            hint=_NOT_DYNAMODB.get(status, "check the endpoint and, if one is set, HTTPS_PROXY"),
+        )
+    return SinkError(f"DynamoDB refuses {action} on {place} ({said})")
+
+
+_NOT_DYNAMODB = {407: "the proxy wants a user and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"}
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MESSAGE_CHARACTERS else line[:_MESSAGE_CHARACTERS] + "..."
+
+
+def untrusted_certificate(place: Place, reason: object) -> SinkError:
+    """Make the error for a TLS certificate that nobody trusted vouches for."""
+    return SinkError(
+        f"the TLS certificate of {place} is not trusted ({reason})",
+        hint="behind a proxy that opens TLS, name its certificate authority: AWS_CA_BUNDLE=/path/to/ca.pem",
+    )
+
+
+def from_boto(error: BotoCoreError | ClientError | ResponseParserError, *, place: Place, action: str) -> EtlError:
+    """Translate what a boto3 client raised into an error of ours."""
+    if isinstance(error, ClientError):
+        details = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = details.get("Code", "")
+        if code.isdigit():
+            code = ""  # botocore puts the HTTP status where it finds no code in the answer
+        return error_for(judge(status, code), status, code, details.get("Message", ""), place=place, action=action)
+    if isinstance(error, SSLError):
+        return untrusted_certificate(place, error)
+    if isinstance(error, BotoConnectionError | HTTPClientError | IncompleteReadError | ResponseParserError):
+        return Unavailable(
+            f"no good answer to {action} on {place} ({_short(str(error))})",
+            hint="check that the endpoint can be reached from here",
+        )
+    return ConfigError(f"boto3 cannot call {action} on {place}: {error}")

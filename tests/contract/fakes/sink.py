@@ -1,0 +1,115 @@
+"""The in-memory sink: what the core's tests load into. Held to the port by ``test_sink_contract.py``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from etlcli.errors import EtlError, SinkError
+from etlcli.model import CreateOptions, Key
+from etlcli.ports import Refusal
+from etlcli.progress import Counters
+from etlcli.sink.names import check_table_name
+
+ITEM_BYTES = 400 * 1024
+
+
+@dataclass
+class FakeTable:
+    key: Key
+    options: CreateOptions = field(default_factory=CreateOptions)
+    items: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
+
+
+class FakeSink:
+    """One table of an account of tables; sinks that share an account see each other's tables.
+
+    ``errors`` are raised by the next calls of ``put``, one each, before anything is written. ``refuse`` says why an
+    item is refused, or None. ``gate``, where it is set, holds every ``put`` until it opens.
+    """
+
+    def __init__(
+        self,
+        table: str = "movies",
+        counters: Counters | None = None,
+        account: dict[str, FakeTable] | None = None,
+        *,
+        refuse: Callable[[dict[str, Any]], str | None] | None = None,
+        errors: Sequence[EtlError] = (),
+    ) -> None:
+        self._table = table
+        self.counters = counters if counters is not None else Counters()
+        self.account = account if account is not None else {}
+        self.refuse = refuse
+        self.errors = list(errors)
+        self.gate: asyncio.Event | None = None
+        self.puts: list[int] = []
+
+    async def __aenter__(self) -> Self:
+        check_table_name(self._table)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    @property
+    def table(self) -> str:
+        return self._table
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        return list(self._existing().items.values())
+
+    async def key(self) -> Key | None:
+        table = self.account.get(self._table)
+        return None if table is None else table.key
+
+    async def create(self, key: Key, options: CreateOptions) -> None:
+        check_table_name(self._table)
+        table = self.account.setdefault(self._table, FakeTable(key, options))
+        if table.key != key:
+            raise SinkError(f"table {self._table} has been created meanwhile with another key", hint="choose another")
+
+    async def put(self, items: Sequence[bytes]) -> list[Refusal]:
+        if self.gate is not None:
+            await self.gate.wait()
+        await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.pop(0)
+        if not items:
+            return []
+        table = self._existing()
+        self.puts.append(len(items))
+        refusals = []
+        for raw in items:
+            item = orjson.loads(raw)
+            reason = self._refusal(table.key, raw, item)
+            if reason is None:
+                table.items[tuple(orjson.dumps(item[it.name]).decode() for it in table.key.attributes)] = item
+                self.counters.rows_loaded += 1
+            else:
+                refusals.append(Refusal(raw, reason))
+        return refusals
+
+    def _existing(self) -> FakeTable:
+        if self._table not in self.account:
+            raise SinkError(f"table {self._table} does not exist", hint=f"momento-etl create-table {self._table}")
+        return self.account[self._table]
+
+    def _refusal(self, key: Key, raw: bytes, item: dict[str, Any]) -> str | None:
+        for attribute in key.attributes:
+            value = item.get(attribute.name)
+            if value is None:
+                return f"One of the required keys was not given a value: {attribute.name}"
+            if attribute.type not in value:
+                return f"Type mismatch for key {attribute.name}: expected {attribute.type}"
+        if len(raw) > ITEM_BYTES:
+            return "Item size has exceeded the maximum allowed size"
+        return self.refuse(item) if self.refuse is not None else None
