@@ -25,7 +25,8 @@ class CacheBudget:
         self._limit = limit
         self._loading = loading
         self._stored = 0
-        self._freeable: deque[tuple[int, Free]] = deque()
+        self._superseded: deque[tuple[int, Free]] = deque()
+        self._loaded: deque[tuple[int, Free]] = deque()
         self._changed = asyncio.Condition()
 
     @property
@@ -37,13 +38,13 @@ class CacheBudget:
         """Take account of an entry of a superseded run, which is freed before anything else."""
         async with self._changed:
             self._stored += size
-            self._freeable.append((size, free))
+            self._superseded.append((size, free))
             self._changed.notify_all()
 
     async def release(self, size: int, free: Free) -> None:
         """Offer an entry of this run, which was loaded, to be freed once room is needed."""
         async with self._changed:
-            self._freeable.append((size, free))
+            self._loaded.append((size, free))
             self._changed.notify_all()
 
     async def reserve(self, size: int) -> None:
@@ -54,9 +55,13 @@ class CacheBudget:
         """
         async with self._changed:
             while self._stored and self._stored + size > self._limit:
-                if self._freeable:
-                    freed, free = self._freeable.popleft()
+                freeable = self._superseded or self._loaded
+                if freeable:
+                    freed, free = freeable[0]
+                    # Only what is gone stops to count; what could not be removed stays the next to go. Nobody else
+                    # takes it meanwhile, since the lock is held.
                     await free()
+                    freeable.popleft()
                     self._stored -= freed
                 elif self._loading:
                     await self._changed.wait()

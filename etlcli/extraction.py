@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from etlcli.budget import CacheBudget
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.packed import Packed, Packer
 from etlcli.cache.staging import Staging
 from etlcli.encoding import RowEncoder
-from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, Totals
+from etlcli.model import ChunkRecord, Manifest, Reject, SnapshotRecord, Totals
 from etlcli.plan import Plan
 from etlcli.ports import Snapshot
 from etlcli.progress import Counters
@@ -23,6 +23,11 @@ __all__ = ["Extraction", "new_manifest"]
 
 # Chunks on their way to the cache at once. More would hide more latency, and hold more memory: each is about 256 KB.
 _STORES_IN_FLIGHT = 4
+
+# Rows are encoded in pieces of at most about this many bytes, so that a chunk can be closed near its bounds. A wide
+# row of small numbers takes thirty times its room once every value stands under its attribute's name.
+_PIECE_BYTES = 1024 * 1024
+_PIECE_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,35 @@ class _Filled:
     rejected: int
     first_key: tuple[str | None, ...]
     last_key: tuple[str | None, ...]
+
+
+class _Filling:
+    """A chunk that rows are still added to."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.packer = Packer()
+        self.first_line: bytes | None = None
+        self._last_line = b""
+        self._rejected = 0
+
+    def add(self, lines: list[bytes], items: list[bytes], rejected: int) -> None:
+        """Add a stretch of the source: its lines, and what became of them."""
+        self.first_line = lines[0] if self.first_line is None else self.first_line
+        self._last_line = lines[-1]
+        self._rejected += rejected
+        self.packer.add(items)
+
+    def finish(self, encoder: RowEncoder) -> _Filled:
+        """Close it; there is at least one line in it."""
+        assert self.first_line is not None
+        return _Filled(
+            number=self.number,
+            packed=self.packer.finish(),
+            rejected=self._rejected,
+            first_key=encoder.key_text(self.first_line),
+            last_key=encoder.key_text(self._last_line),
+        )
 
 
 def new_manifest(plan: Plan, run_id: str, source: str, snapshot: SnapshotRecord) -> Manifest:
@@ -90,6 +124,8 @@ class Extraction:
         self._budget = budget
         self._rejects = rejects
         self._counters = counters
+        self._piece_rows = _PIECE_ROWS
+        self._rejected = 0
 
     async def run(self, stored: Callable[[ChunkRecord], Awaitable[None]]) -> Manifest:
         """Extract everything; ``stored`` hears of each chunk once the cache has acknowledged it.
@@ -107,47 +143,56 @@ class Extraction:
         counters = self._counters
         totals = Totals(
             rows_extracted=counters.rows_extracted,
-            rows_rejected=counters.rows_rejected,
+            # Its own count: a loader at work counts what the destination refused in the same place, and whoever loads
+            # this run again counts that anew.
+            rows_rejected=self._rejected,
             rows_dropped=counters.rows_dropped,
             chunks=counters.chunks_stored,
             bytes_encoded=counters.bytes_encoded,
             bytes_stored=counters.bytes_cached,
         )
-        await self._ledger.write_manifest(
-            replace(self._ledger.manifest, status="complete", completed_at=time.time(), totals=totals)
-        )
+        manifest = await self._ledger.complete(totals)
         # Only now: whoever follows the pointer finds a whole extraction.
-        manifest = self._ledger.manifest
         await self._staging.move_current(manifest.run_id, manifest.ttl_seconds)
         return manifest
 
     async def _read(self, filled: asyncio.Queue[_Filled | None]) -> None:
         """Read, encode and pack; hand on each chunk as it fills. Waits while the storing side is behind."""
-        number = 0
-        packer = Packer()
-        rejected = 0
-        first_key: tuple[str | None, ...] | None = None
-        last_line = b""
+        chunk = _Filling(0)
         async with aclosing(self._snapshot.read(self._plan.reading)) as batches:  # type: ignore[type-var]
-            async for lines in batches:
-                items, rejects = self._encoder.encode(lines)
-                self._counters.rows_extracted += len(lines)
-                if rejects:
-                    rejected += len(rejects)
-                    await self._rejects.add(rejects)
-                if first_key is None:
-                    first_key = self._encoder.key_text(lines[0])
-                last_line = lines[-1]
-                packer.add(items)
-                if packer.full:
-                    last_key = self._encoder.key_text(last_line)
-                    await filled.put(_Filled(number, packer.finish(), rejected, first_key, last_key))
-                    number, packer, rejected, first_key = number + 1, Packer(), 0, None
-        if first_key is not None:
-            last_key = self._encoder.key_text(last_line)
-            await filled.put(_Filled(number, packer.finish(), rejected, first_key, last_key))
+            async for batch in batches:
+                for lines, items, rejects, size in self._pieces(batch):
+                    if not chunk.packer.has_room(size):
+                        await filled.put(chunk.finish(self._encoder))
+                        chunk = _Filling(chunk.number + 1)
+                    if rejects:
+                        self._rejected += len(rejects)
+                        await self._rejects.add(rejects)
+                    self._counters.rows_extracted += len(lines)
+                    chunk.add(lines, items, len(rejects))
+                    if chunk.packer.full:
+                        await filled.put(chunk.finish(self._encoder))
+                        chunk = _Filling(chunk.number + 1)
+        if chunk.first_line is not None:
+            await filled.put(chunk.finish(self._encoder))
         for _ in range(_STORES_IN_FLIGHT):
             await filled.put(None)
+
+    def _pieces(self, batch: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes], list[Reject], int]]:
+        """Encode a batch in pieces, small beside a chunk: lines, items, rejects, bytes that the items will take."""
+        start = 0
+        while start < len(batch):
+            lines = batch[start : start + self._piece_rows]
+            items, rejects = self._encoder.encode(lines)
+            size = sum(map(len, items)) + len(items)
+            if size > _PIECE_BYTES and len(lines) > 1:
+                # Again in smaller pieces, and so are the rows to come, which will be much alike.
+                self._piece_rows = max(1, len(lines) * _PIECE_BYTES // (2 * size))
+                continue
+            if len(lines) == self._piece_rows and size < _PIECE_BYTES // 4:
+                self._piece_rows = min(_PIECE_ROWS, self._piece_rows * 2)
+            start += len(lines)
+            yield lines, items, rejects, size
 
     async def _store(
         self, filled: asyncio.Queue[_Filled | None], stored: Callable[[ChunkRecord], Awaitable[None]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import orjson
@@ -88,7 +88,7 @@ async def find_row(job: str, cache: Cache, key: str, run_id: str | None = None) 
         CacheError: There is no such run, or a chunk of it is gone.
     """
     staging = Staging(cache, job)
-    run = await _chosen(staging, run_id)
+    run = await _whole(staging, run_id)
     attributes = [attribute.name for attribute in run.manifest.key.attributes]
     for record in run.chunks:
         for line in await staging.fetch_chunk(run.manifest.run_id, record):
@@ -120,7 +120,7 @@ async def check_chunks(job: str, cache: Cache, run_id: str | None = None) -> tup
         CacheError: There is no such run.
     """
     staging = Staging(cache, job)
-    run = await _chosen(staging, run_id)
+    run = await _whole(staging, run_id)
     wrong = []
     for record in run.chunks:
         try:
@@ -145,6 +145,14 @@ async def _chosen(staging: Staging, run_id: str | None) -> RunView:
     return run
 
 
+async def _whole(staging: Staging, run_id: str | None) -> RunView:
+    """The same, with all of its ledger: part of a run may be shown, but not searched or checked as if it were all."""
+    run = await _chosen(staging, run_id)
+    if run.manifest.status != "complete" or len(run.chunks) == run.manifest.totals.chunks:
+        return run
+    return replace(run, chunks=tuple(await staging.fetch_ledger(run.manifest)))
+
+
 async def _refuse_missing(staging: Staging) -> None:
     if not await staging.exists():
         raise CacheError(
@@ -157,10 +165,8 @@ async def _view(staging: Staging, run_id: str, current: str | None) -> RunView |
     manifest = await staging.fetch_manifest(run_id)
     if manifest is None:
         return None
-    if manifest.status == "complete":
-        chunks = await staging.fetch_ledger(run_id, manifest.totals.chunks)
-    else:
-        chunks = await staging.fetch_open_ledger(run_id)
+    # The pages of the ledger expire one by one; an old run's must not hide the newer ones.
+    chunks = await staging.fetch_known_chunks(manifest)
     # Momento has no call for an entry's TTL in its SDK: what is left is reckoned from when it was stored.
     oldest = min((record.stored_at for record in chunks), default=None)
     left = None if oldest is None else max(0.0, oldest + manifest.ttl_seconds - time.time())

@@ -43,7 +43,7 @@ class Loading:
         async with asyncio.TaskGroup() as group:
             for _ in range(_CHUNKS_IN_FLIGHT):
                 group.create_task(self._work(chunks, loaded))
-        await self._rejects.flush()
+        await self._rejects.finish()
 
     async def _work(
         self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]

@@ -13,12 +13,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
 from functools import partial
 
 from etlcli.budget import CacheBudget
+from etlcli.cache.documents import UnreadableError
 from etlcli.cache.ledger import Ledger
-from etlcli.cache.staging import Staging
+from etlcli.cache.staging import RUNS_KEPT, Staging
 from etlcli.encoding import EncodingOptions
 from etlcli.errors import CacheError, EtlError, SourceError, TerminalError, UsageError
 from etlcli.extraction import Extraction, new_manifest
@@ -50,7 +50,7 @@ async def extract(job: Job, options: EncodingOptions, source: Source, cache: Cac
             staging = Staging(cache, job.name)
             await staging.ensure()
             budget = CacheBudget(job.max_cached_bytes, loading=False)
-            await _hold_superseded(staging, budget)
+            await _hold_superseded(staging, budget, report)
             extraction, ledger = await _started(plan, options, source, snapshot, staging, budget, report)
             async with _kept(ledger):
                 report.manifest = await extraction.run(_nothing)
@@ -83,7 +83,7 @@ async def load(job: Job, run_id: str | None, create: CreateOptions, cache: Cache
         counters.chunks_stored = manifest.totals.chunks
         counters.bytes_cached = manifest.totals.bytes_stored
         counters.bytes_encoded = manifest.totals.bytes_encoded
-        records = await staging.fetch_ledger(manifest.run_id, manifest.totals.chunks)
+        records = await staging.fetch_ledger(manifest)
         await prepare_table(sink, manifest.key, create, report)
         chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
         for record in records:
@@ -117,7 +117,7 @@ async def run(
             staging = Staging(cache, job.name)
             await staging.ensure()
             budget = CacheBudget(job.max_cached_bytes, loading=True)
-            await _hold_superseded(staging, budget)
+            await _hold_superseded(staging, budget, report)
             extraction, ledger = await _started(plan, options, source, snapshot, staging, budget, report)
             loading = _loading(staging, sink, ledger.manifest, report)
             chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
@@ -128,12 +128,10 @@ async def run(
                 report.counters.stage = "loading"
                 await reading.aclose()  # the snapshot need not outlive the reading
 
-            freed = 0
-
             async def free(record: ChunkRecord) -> None:
-                nonlocal freed
                 await staging.free_chunk(ledger.manifest.run_id, record.number)
-                freed += 1
+                # Room is made before a chunk is stored, so the manifest of the complete run has the final figure.
+                ledger.note_freed()
 
             async def loaded(record: ChunkRecord) -> None:
                 await budget.release(record.bytes_stored, partial(free, record))
@@ -141,8 +139,6 @@ async def run(
             async with _kept(ledger), asyncio.TaskGroup() as group:
                 group.create_task(extracting())
                 group.create_task(loading.run(chunks, loaded))
-            if freed:
-                await ledger.write_manifest(replace(ledger.manifest, chunks_freed=freed))
             report.manifest = ledger.manifest
         _account(report)
 
@@ -202,7 +198,7 @@ async def find_run(staging: Staging, run_id: str | None) -> Manifest:
             f"{where} holds no complete extraction of {staging.job}",
             hint=f"Extract first: momento-etl extract --table {staging.job}. If there was one, it has expired (--ttl).",
         )
-    manifest = await staging.fetch_manifest(wanted)
+    manifest = await staging.fetch_manifest(wanted, settle=True)
     if manifest is None:
         raise CacheError(
             f"{where} holds no run {wanted} of {staging.job}",
@@ -250,7 +246,7 @@ async def _started(
     manifest = new_manifest(plan, new_run_id(), source.description, snapshot.record)
     report.run_id, report.manifest = manifest.run_id, manifest
     ledger = Ledger(staging, manifest)
-    await ledger.write_manifest(manifest)
+    await ledger.write_manifest()
     await staging.note_run(manifest.run_id, manifest.ttl_seconds)
     report.counters.stage = "extracting"
     extraction = Extraction(
@@ -276,18 +272,31 @@ def _loading(staging: Staging, sink: Sink, manifest: Manifest, report: Report) -
     )
 
 
-async def _hold_superseded(staging: Staging, budget: CacheBudget) -> None:
-    """Count what earlier runs of this job still store: it goes first when room is needed."""
-    for run_id in await staging.fetch_runs():
-        manifest = await staging.fetch_manifest(run_id)
-        if manifest is None:
+async def _hold_superseded(staging: Staging, budget: CacheBudget, report: Report) -> None:
+    """Count what earlier runs of this job still store: it goes first when room is needed, the oldest run's before all.
+
+    Nothing that an earlier run left behind keeps a new one from starting: to run again is the way out of every damage.
+    """
+    try:
+        runs = await staging.fetch_runs()
+    except UnreadableError as error:
+        report.warnings.append(f"{error.message}: what earlier runs still store is not counted")
+        return
+    for place, run_id in reversed(list(enumerate(runs))):
+        try:
+            manifest = await staging.fetch_manifest(run_id)
+            records = [] if manifest is None else await staging.fetch_known_chunks(manifest)
+        except UnreadableError as error:
+            report.warnings.append(f"{error.message}: what its run still stores is not counted")
             continue
-        if manifest.status == "complete":
-            records = await staging.fetch_ledger(run_id, manifest.totals.chunks)
-        else:
-            records = await staging.fetch_open_ledger(run_id)
         for record in records:
-            if record.stored_at + manifest.ttl_seconds > time.time():
+            assert manifest is not None
+            if record.stored_at + manifest.ttl_seconds <= time.time():
+                continue
+            if place >= RUNS_KEPT - 1:
+                # The run that starts now takes its place in the list: nobody could find it again.
+                await staging.free_chunk(run_id, record.number)
+            else:
                 await budget.hold(record.bytes_stored, partial(staging.free_chunk, run_id, record.number))
 
 

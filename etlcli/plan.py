@@ -69,7 +69,7 @@ def make_plan(job: Job, relation: Relation, source: str, options: EncodingOption
     hidden = tuple(name for name in source_key if name not in names)
     reading = Reading(job.selection, names + hidden, source_key)
     keys_are_unique = any(unique <= set(key_columns) for unique in relation.unique_keys)
-    return Plan(
+    plan = Plan(
         job=job,
         relation=relation,
         columns=columns,
@@ -78,9 +78,11 @@ def make_plan(job: Job, relation: Relation, source: str, options: EncodingOption
         key_columns=key_columns,
         source_key=source_key,
         keys_are_unique=keys_are_unique,
-        fingerprint=_fingerprint(job, relation, source, columns, key, options),
+        fingerprint=_fingerprint(job, relation, source, columns, key, source_key, options),
         warnings=tuple(warnings),
     )
+    row_encoder(plan, options)  # refuses what cannot become items now, before anything is made or written
+    return plan
 
 
 def row_encoder(plan: Plan, options: EncodingOptions) -> RowEncoder:
@@ -104,6 +106,7 @@ def _chosen(job: Job, relation: Relation) -> tuple[Column, ...]:
         for name in job.selection.columns:
             if name not in by_name:
                 raise _unknown_column(name, "--columns", by_name)
+        _refuse_twice(job.selection.columns, "--columns")
         columns = tuple(by_name[name] for name in job.selection.columns)
     if not columns:
         raise UsageError(
@@ -115,11 +118,12 @@ def _chosen(job: Job, relation: Relation) -> tuple[Column, ...]:
 def _key_columns(job: Job, relation: Relation, columns: tuple[Column, ...], warnings: list[str]) -> tuple[str, ...]:
     """Choose the key's columns: as asked for; else the primary key; else the first column, with a warning."""
     chosen = {column.name for column in columns}
-    every = {column.name for column in relation.columns}
-    if job.key is not None:
+    every = [column.name for column in relation.columns]
+    if job.key:
         for name in job.key:
             if name not in every:
                 raise _unknown_column(name, "--key", every)
+        _refuse_twice(job.key, "--key")
         names, origin = job.key, "--key"
     elif relation.primary_key:
         names, origin = relation.primary_key, "the primary key"
@@ -156,15 +160,27 @@ def _key(relation: Relation, names: tuple[str, ...], options: EncodingOptions) -
     return Key(attributes[0], attributes[1] if len(attributes) > 1 else None)
 
 
+def _refuse_twice(names: tuple[str, ...], option: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"the column {name} is named twice in {option}", hint="Name it once.")
+
+
 def _unknown_column(name: str, option: str, known: Iterable[str]) -> UsageError:
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6) or [n for n in names if n.lower() == name.lower()]
+    near = [n for n in names if n.lower() == name.lower()] or difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Columns there: {', '.join(names[:30])}."
     return UsageError(f"there is no column {name!r}, named in {option}", hint=hint)
 
 
 def _fingerprint(
-    job: Job, relation: Relation, source: str, columns: tuple[Column, ...], key: Key, options: EncodingOptions
+    job: Job,
+    relation: Relation,
+    source: str,
+    columns: tuple[Column, ...],
+    key: Key,
+    source_key: tuple[str, ...],
+    options: EncodingOptions,
 ) -> str:
     decided = {
         "version": ENCODING_VERSION,
@@ -175,6 +191,7 @@ def _fingerprint(
         "limit": job.selection.limit,
         "columns": [asdict(column) for column in columns],
         "key": asdict(key),
+        "source_key": source_key,
         "options": {**asdict(options), "as_text": sorted(options.as_text)},
     }
     return hashlib.blake2b(json.dumps(decided, sort_keys=True).encode(), digest_size=16).hexdigest()

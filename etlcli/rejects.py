@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import orjson
+
 from etlcli.cache.staging import REJECTS_PAGE, Stage, Staging
 from etlcli.model import Manifest, Reject
 from etlcli.report import Report
@@ -11,9 +13,10 @@ from etlcli.report import Report
 __all__ = ["RejectKeeper"]
 
 _SHOWN = 20
-# A page is one cache entry; rows that are rejected for their size would make it too large for one.
+# A page is one cache entry, and rows that are rejected for their size could make it too large for one.
 _PAGE_BYTES = 1_000_000
-_VALUE_BYTES = 300_000
+_ROW_BYTES = 1_000_000
+_ESCAPED_BYTES = 6  # what a character takes in JSON, at most
 
 
 class RejectKeeper:
@@ -41,8 +44,9 @@ class RejectKeeper:
         self._report.counters.rows_rejected += len(rejects)
         self._report.rejects.extend(rejects[: max(0, _SHOWN - len(self._report.rejects))])
         for reject in rejects:
-            self._waiting.append(reject)
-            self._bytes += sum(len(name) + len(value) for name, value in reject.row.items())
+            bounded, size = _bounded(reject)
+            self._waiting.append(bounded)
+            self._bytes += size
             if len(self._waiting) >= REJECTS_PAGE or self._bytes >= _PAGE_BYTES:
                 await self.flush()
 
@@ -52,14 +56,27 @@ class RejectKeeper:
             return
         page, self._page = self._page, self._page + 1
         waiting, self._waiting, self._bytes = self._waiting, [], 0
-        bounded = [_bounded(reject) for reject in waiting]
-        await self._staging.store_rejects(self._run_id, self._stage, page, bounded, self._ttl_seconds)
+        await self._staging.store_rejects(self._run_id, self._stage, page, waiting, self._ttl_seconds)
+
+    async def finish(self) -> None:
+        """Store what waits, and close the list: an earlier load of the same run may have stored more pages."""
+        await self.flush()
+        await self._staging.end_rejects(self._run_id, self._stage, self._page)
 
 
-def _bounded(reject: Reject) -> Reject:
-    """Cut values that would not fit into a page; the message says what the row was rejected for."""
+def _bounded(reject: Reject) -> tuple[Reject, int]:
+    """Cut values of a row that would not fit into a page; the message says what it was rejected for.
+
+    Returns:
+        The reject, and the bytes that its row takes.
+    """
+    size = len(orjson.dumps(reject.row))
+    if size <= _ROW_BYTES:
+        return reject, size
+    # All values together count, not only each: a table can have 1,600 columns.
+    kept = max(32, _ROW_BYTES // (2 * _ESCAPED_BYTES * len(reject.row)))
     row = {
-        name: value if len(value) <= _VALUE_BYTES else f"{value[:1000]}… ({len(value):,} characters)"
+        name: value if len(value) <= kept else f"{value[:kept]}… ({len(value):,} characters)"
         for name, value in reject.row.items()
     }
-    return Reject(reject.rule, reject.message, row)
+    return Reject(reject.rule, reject.message, row), len(orjson.dumps(row))

@@ -52,15 +52,18 @@ async def retrying(
     Raises:
         TransientError: The last one, once the patience has run out.
     """
-    started = clock()
+    failed_at: float | None = None
     attempt = 0
     while True:
         try:
             return await call()
         except TransientError:
             attempt += 1
+            now = clock()
+            # Patience runs from the first failure: a first try that took long must not use it up by itself.
+            failed_at = now if failed_at is None else failed_at
             pause = policy.wait(attempt)
-            if clock() - started + pause > policy.patience:
+            if now - failed_at + pause > policy.patience:
                 raise
             counters.retries += 1
         await asyncio.sleep(pause)

@@ -5,26 +5,19 @@ Every document says its format. A newer one is refused, never guessed at.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+import types
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import orjson
 
 from etlcli.errors import CacheError
-from etlcli.model import (
-    ChunkRecord,
-    Column,
-    Key,
-    KeyAttribute,
-    Manifest,
-    PgType,
-    Reject,
-    SnapshotRecord,
-    Totals,
-)
+from etlcli.model import ChunkRecord, Manifest, Reject
 
 __all__ = [
     "FORMAT",
+    "UnreadableError",
     "dump_ledger_page",
     "dump_manifest",
     "dump_pointer",
@@ -40,6 +33,12 @@ __all__ = [
 FORMAT = 1
 """The version of every document below."""
 
+T = TypeVar("T")
+
+
+class UnreadableError(CacheError):
+    """A document is damaged, was not written by momento-etl, or by a newer one."""
+
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """Write a manifest."""
@@ -50,21 +49,9 @@ def load_manifest(document: bytes, what: str) -> Manifest:
     """Read a manifest.
 
     Raises:
-        CacheError: It is damaged or of a newer version; ``what`` names it.
+        UnreadableError: It is damaged or of a newer version; ``what`` names it.
     """
-    data = _open(document, what)
-    try:
-        key = data.pop("key")
-        return Manifest(
-            columns=tuple(_column(column) for column in data.pop("columns")),
-            key=Key(KeyAttribute(**key["hash"]), KeyAttribute(**key["range"]) if key["range"] else None),
-            source_key=tuple(data.pop("source_key")),
-            snapshots=tuple(SnapshotRecord(**record) for record in data.pop("snapshots")),
-            totals=Totals(**data.pop("totals")),
-            **data,
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _damaged(what) from error
+    return _checked(Manifest, _open(document, what), what)
 
 
 def dump_ledger_page(records: list[ChunkRecord]) -> bytes:
@@ -78,16 +65,12 @@ def load_ledger_page(document: bytes, what: str) -> list[ChunkRecord]:
     """Read a page of the ledger.
 
     Raises:
-        CacheError: It is damaged or of a newer version.
+        UnreadableError: It is damaged or of a newer version.
     """
     data = _open(document, what)
-    try:
-        if data["fields"] != list(ChunkRecord._fields):
-            raise _damaged(what)
-        records = [ChunkRecord(*row) for row in data["chunks"]]
-        return [r._replace(first_key=tuple(r.first_key), last_key=tuple(r.last_key)) for r in records]
-    except (KeyError, TypeError) as error:
-        raise _damaged(what) from error
+    if data.get("fields") != list(ChunkRecord._fields):
+        raise _damaged(what)
+    return list(_checked(tuple[ChunkRecord, ...], data.get("chunks"), what))
 
 
 def dump_rejects(rejects: list[Reject]) -> bytes:
@@ -99,12 +82,9 @@ def load_rejects(document: bytes, what: str) -> list[Reject]:
     """Read a page of rejects.
 
     Raises:
-        CacheError: It is damaged or of a newer version.
+        UnreadableError: It is damaged or of a newer version.
     """
-    try:
-        return [Reject(**reject) for reject in _open(document, what)["rejects"]]
-    except (KeyError, TypeError) as error:
-        raise _damaged(what) from error
+    return list(_checked(tuple[Reject, ...], _open(document, what).get("rejects"), what))
 
 
 def dump_pointer(run_id: str) -> bytes:
@@ -116,12 +96,9 @@ def load_pointer(document: bytes, what: str) -> str:
     """Read the pointer: a run_id.
 
     Raises:
-        CacheError: It is damaged or of a newer version.
+        UnreadableError: It is damaged or of a newer version.
     """
-    run_id = _open(document, what).get("run_id")
-    if not isinstance(run_id, str):
-        raise _damaged(what)
-    return run_id
+    return _checked(str, _open(document, what).get("run_id"), what)
 
 
 def dump_runs(run_ids: list[str]) -> bytes:
@@ -133,24 +110,9 @@ def load_runs(document: bytes, what: str) -> list[str]:
     """Read the list of a job's newest runs.
 
     Raises:
-        CacheError: It is damaged or of a newer version.
+        UnreadableError: It is damaged or of a newer version.
     """
-    runs = _open(document, what).get("runs")
-    if not isinstance(runs, list):
-        raise _damaged(what)
-    return runs
-
-
-def _column(data: dict[str, Any]) -> Column:
-    return Column(data["name"], _type(data["type"]))
-
-
-def _type(data: dict[str, Any]) -> PgType:
-    element = data.pop("element")
-    fields = data.pop("fields")
-    return PgType(
-        element=_type(element) if element else None, fields=tuple(_column(member) for member in fields), **data
-    )
+    return list(_checked(tuple[str, ...], _open(document, what).get("runs"), what))
 
 
 def _open(document: bytes, what: str) -> dict[str, Any]:
@@ -159,10 +121,10 @@ def _open(document: bytes, what: str) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise _damaged(what) from error
     version = data.pop("format", None) if isinstance(data, dict) else None
-    if not isinstance(version, int):
+    if type(version) is not int or version < 1:
         raise _damaged(what)
     if version > FORMAT:
-        raise CacheError(
+        raise UnreadableError(
             f"{what} was written by a newer momento-etl (format {version}, this program knows {FORMAT})",
             hint="Use the newer version here too, or extract again with this one.",
         )
@@ -170,7 +132,65 @@ def _open(document: bytes, what: str) -> dict[str, Any]:
     return data
 
 
-def _damaged(what: str) -> CacheError:
-    return CacheError(
+def _damaged(what: str) -> UnreadableError:
+    return UnreadableError(
         f"{what} is damaged, or was not written by momento-etl", hint="Run momento-etl run (or extract) again."
     )
+
+
+def _checked(kind: type[T], value: object, what: str) -> T:
+    """Read a value as a type, all the way down, so that nothing that is not as it should be gets any further."""
+    try:
+        return cast(T, _read(kind, value))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(what) from error
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """Turn what JSON holds into a value of a type of ``etlcli.model``.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind in (int, float, str, types.NoneType):
+        fits = type(value) is kind  # not isinstance: True is an int
+    elif origin is Literal:
+        fits = type(value) is str and value in arguments
+    elif origin in (Union, types.UnionType):
+        optional = [argument for argument in arguments if argument is not types.NoneType]
+        assert len(optional) == 1, "the model has no other unions"
+        return None if value is None else _read(optional[0], value)
+    elif origin is tuple:
+        return tuple([_read(arguments[0], element) for element in _a(list, value)])
+    elif origin is dict:
+        return {name: _read(arguments[1], element) for name, element in _a(dict, value).items()}
+    elif is_dataclass(kind):
+        return _read_object(kind, _a(dict, value))
+    else:  # a named tuple
+        hints = _hints(kind)
+        return kind(*[_read(hint, element) for hint, element in zip(hints.values(), _a(list, value), strict=True)])
+    if not fits:
+        raise ValueError
+    return value
+
+
+def _read_object(kind: Any, value: dict[str, Any]) -> Any:
+    hints = _hints(kind)
+    required = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
+    if not required <= value.keys() <= hints.keys():
+        raise ValueError
+    return kind(**{name: _read(hints[name], element) for name, element in value.items()})
+
+
+def _a(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        raise ValueError  # noqa: TRY004  one kind of error for all that is not as it should be
+    return value
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)

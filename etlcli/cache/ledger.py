@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from etlcli.cache.staging import LEDGER_PAGE_CHUNKS, Staging
-from etlcli.model import ChunkRecord, Manifest
+from etlcli.model import ChunkRecord, Manifest, Totals
 
 __all__ = ["Ledger"]
 
-# The manifest and the pages are written again after this part of their time to live.
+# The manifest, the pages and the list of runs are written again after this part of their time to live.
 _REFRESH = 1 / 3
 
 
@@ -20,16 +23,24 @@ class Ledger:
 
     Args:
         staging: Where they are kept.
-        manifest: The run's manifest so far.
+        manifest: The run's manifest as it starts.
+        clock: Seconds from an arbitrary start.
     """
 
-    def __init__(self, staging: Staging, manifest: Manifest) -> None:
+    def __init__(self, staging: Staging, manifest: Manifest, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._staging = staging
+        self._clock = clock
         self._pages: list[list[ChunkRecord]] = []
         self._unwritten: set[int] = set()
+        self._freed = 0
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
-        self.manifest = manifest
+        self._manifest = manifest
+
+    @property
+    def manifest(self) -> Manifest:
+        """The run's manifest as it was last written."""
+        return self._manifest
 
     def add(self, record: ChunkRecord) -> None:
         """Note a stored chunk; the page is written soon after. Chunks may arrive out of order."""
@@ -40,31 +51,56 @@ class Ledger:
         self._unwritten.add(page)
         self._changed.set()
 
-    async def write_manifest(self, manifest: Manifest) -> None:
-        """Store a new manifest in place of the one before."""
-        async with self._writing:
-            self.manifest = replace(manifest, written_at=time.time())
-            await self._staging.store_manifest(self.manifest)
+    def note_freed(self) -> None:
+        """Note that a chunk was removed after it had been loaded; the next manifest that is written says so."""
+        self._freed += 1
+
+    async def write_manifest(self) -> None:
+        """Store the manifest, in place of the one before."""
+        await self._write()
+
+    async def complete(self, totals: Totals) -> Manifest:
+        """Store the manifest of a run of which every chunk is stored and every page of the ledger written."""
+        await self._write(status="complete", completed_at=time.time(), totals=totals)
+        return self._manifest
 
     async def flush(self) -> None:
         """Write every page that changed since it was last written."""
         async with self._writing:
             self._changed.clear()
-            pages, self._unwritten = sorted(self._unwritten), set()
-            for page in pages:
+            for page in sorted(self._unwritten):
+                self._unwritten.discard(page)
                 records = sorted(self._pages[page])
-                await self._staging.store_ledger_page(self.manifest.run_id, page, records, self.manifest.ttl_seconds)
+                try:
+                    await self._staging.store_ledger_page(
+                        self._manifest.run_id, page, records, self._manifest.ttl_seconds
+                    )
+                except BaseException:
+                    # Whoever flushes next must not take it for written: who waits for the lock gets it before the
+                    # failure has cancelled anything, and would go on to call the run complete.
+                    self._unwritten.add(page)
+                    raise
 
     async def keep(self) -> None:
-        """Write pages as chunks arrive, and all of them, with the manifest, before they expire; until cancelled."""
-        period = self.manifest.ttl_seconds * _REFRESH
-        refresh_at = time.monotonic() + period
+        """Write pages as chunks arrive, and all there is before it expires; until cancelled."""
+        period = self._manifest.ttl_seconds * _REFRESH
+        refresh_at = self._clock() + period
         while True:
-            try:
-                async with asyncio.timeout(max(0.0, refresh_at - time.monotonic())):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, refresh_at - self._clock())):
                     await self._changed.wait()
-            except TimeoutError:
+            # Looked at every time, not only when nothing else happened: chunks may arrive faster than pages are
+            # written, and then the wait never times out.
+            if self._clock() >= refresh_at:
+                refresh_at = self._clock() + period
                 self._unwritten.update(range(len(self._pages)))
-                await self.write_manifest(self.manifest)
-                refresh_at = time.monotonic() + period
+                await self.write_manifest()
+                # Without its place in this list, what the run stores would be found by no later run.
+                await self._staging.note_run(self._manifest.run_id, self._manifest.ttl_seconds)
             await self.flush()
+
+    async def _write(self, **changes: Any) -> None:
+        async with self._writing:
+            manifest = replace(self._manifest, **changes, chunks_freed=self._freed, written_at=time.time())
+            await self._staging.store_manifest(manifest)
+            self._manifest = manifest

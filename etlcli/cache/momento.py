@@ -10,14 +10,15 @@ from typing import Self
 
 from momento import CacheClientAsync, Configurations, CredentialProvider
 from momento.config.transport.transport_strategy import StaticGrpcConfiguration, StaticTransportStrategy
-from momento.errors import MomentoErrorCode, SdkException
+from momento.errors import MomentoErrorCode, SdkException, UnknownServiceException
 from momento.responses import CacheGet, CreateCache
 from momento.responses.mixins import ErrorResponseMixin
 from momento.responses.response import Response
 from momento.retry import FixedCountRetryStrategy
 
 from etlcli.config.momento import MomentoAccess
-from etlcli.errors import CacheError, ConfigError, EtlError, Throttled, TooLarge, Unavailable
+from etlcli.config.names import NAME_RULE
+from etlcli.errors import CacheError, ConfigError, EtlError, Throttled, TooLarge, Unavailable, UsageError
 from etlcli.progress import Counters
 from etlcli.retry import DEFAULT_POLICY, RetryPolicy, retrying
 
@@ -80,6 +81,7 @@ class MomentoCache:
         self, access: MomentoAccess, name: str, counters: Counters, retry: RetryPolicy = DEFAULT_POLICY
     ) -> None:
         self._provider = credential_provider(access)
+        self._address = access.local or self._provider.cache_endpoint
         self._name = name
         self._counters = counters
         self._retry = retry
@@ -92,7 +94,7 @@ class MomentoCache:
 
     @property
     def _where(self) -> str:
-        return f"cache {self._name!r} at {self._provider.cache_endpoint}"
+        return f"cache {self._name!r} at {self._address}"
 
     async def __aenter__(self) -> Self:
         """Make the SDK's client, which belongs to the running event loop. It connects at its first call."""
@@ -114,14 +116,15 @@ class MomentoCache:
             self._client = None
 
     async def ensure(self) -> bool:
-        """Make the cache if it is missing; answer whether it was made now."""
+        """Make the cache if it is missing; answer whether it was made now. Costs one metered operation."""
         try:
-            response = await self._call("creating it", lambda client: client.create_cache(self._name))
+            response = await self._call("creating it", lambda client: client.create_cache(self._name), creating=True)
         except _NotAllowedError:
             # A key for data alone may not make caches, and need not where it is there already.
             if await self.exists():
                 return False
             raise
+        self._counters.momento_operations += 1
         return isinstance(response, CreateCache.Success)
 
     async def exists(self) -> bool:
@@ -133,10 +136,10 @@ class MomentoCache:
         return True
 
     async def get(self, key: str) -> bytes | None:
-        """The value under a key, or None for a miss. Costs its size in metered operations, a miss costs 1."""
+        """The value under a key, or None for a miss. Costs its size in metered operations, a miss that of its key."""
         response = await self._call(f"reading {key}", lambda client: client.get(self._name, key))
         value = response.value_bytes if isinstance(response, CacheGet.Hit) else None
-        self._counters.momento_operations += metered(len(value or b""))
+        self._counters.momento_operations += metered(len(key.encode() if value is None else value))
         return value
 
     async def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
@@ -146,12 +149,17 @@ class MomentoCache:
         self._counters.momento_operations += metered(len(value))
 
     async def delete(self, key: str) -> None:
-        """Remove a key; harmless where it is not there. Costs one metered operation."""
+        """Remove a key; harmless where it is not there. Costs its size in metered operations."""
         await self._call(f"removing {key}", lambda client: client.delete(self._name, key))
-        self._counters.momento_operations += 1
+        self._counters.momento_operations += metered(len(key.encode()))
 
     async def _call(
-        self, doing: str, send: Callable[[CacheClientAsync], Awaitable[Response]], size: int = 0
+        self,
+        doing: str,
+        send: Callable[[CacheClientAsync], Awaitable[Response]],
+        size: int = 0,
+        *,
+        creating: bool = False,
     ) -> Response:
         """Send a request, again while that can help. ``size`` is that of the value sent, in bytes.
 
@@ -165,20 +173,28 @@ class MomentoCache:
             self._counters.momento_calls += 1
             response = await send(client)
             if isinstance(response, ErrorResponseMixin):
-                error = self._translated(response.inner_exception, doing, size)
+                failure = response.inner_exception
+                error = self._translated(failure, doing, size, creating=creating)
                 self._counters.throttles += isinstance(error, Throttled)
+                self._counters.momento_operations += _is_metered(failure, error)
                 raise error
             return response
 
         return await retrying(attempt, self._retry, self._counters)
 
-    def _translated(self, error: SdkException, doing: str, size: int) -> EtlError:
+    def _translated(self, error: SdkException, doing: str, size: int, *, creating: bool) -> EtlError:
         """Word an error of the SDK as ours."""
         text = f"Momento failed for {self._where} while {doing}: {error.message_wrapper}: {error.message}"
         match error.error_code:
             case MomentoErrorCode.LIMIT_EXCEEDED_ERROR | MomentoErrorCode.CLIENT_RESOURCE_EXHAUSTED:
+                if creating and _reason(error) not in {None, *_RATE_LIMITS}:
+                    return CacheError(
+                        text,
+                        hint="The account may have no more caches: delete one, ask Momento for more, or let several"
+                        " jobs share one ([cache] name).",
+                    )
                 return _limit(text, error, size)
-            case code if code in _PASSING:
+            case code if code in _PASSING or isinstance(error, UnknownServiceException):
                 return Unavailable(text, hint="Is the endpoint right, and may gRPC (HTTP/2) pass firewall and proxy?")
             case MomentoErrorCode.NOT_FOUND_ERROR:
                 return _NoSuchCacheError(
@@ -190,6 +206,8 @@ class MomentoCache:
                 return CacheError(text, hint="The API key is expired, revoked or of another region: make a new one.")
             case MomentoErrorCode.PERMISSION_ERROR:
                 return _NotAllowedError(text, hint="Give the API key read and write permission for this cache.")
+            case MomentoErrorCode.INVALID_ARGUMENT_ERROR if creating:
+                return UsageError(text, hint=f"A cache's name has {NAME_RULE}: choose another with --cache.")
             case MomentoErrorCode.INVALID_ARGUMENT_ERROR | MomentoErrorCode.BAD_REQUEST_ERROR:
                 return CacheError(text, hint="Check the cache's name and the time to live (at most 24 hours).")
             case _:
@@ -204,24 +222,48 @@ class _NotAllowedError(CacheError):
     """The API key lacks a permission."""
 
 
+# And UNKNOWN, what gRPC calls a broken answer: its class, since it shares its code with requests that are wrong.
 _PASSING = {
     MomentoErrorCode.TIMEOUT_ERROR,
     MomentoErrorCode.SERVER_UNAVAILABLE,
     MomentoErrorCode.CANCELLED_ERROR,
     MomentoErrorCode.INTERNAL_SERVER_ERROR,
     MomentoErrorCode.CONNECTION_ERROR,
-    MomentoErrorCode.UNKNOWN_SERVICE_ERROR,
 }
 
-# What the `err` trailer of RESOURCE_EXHAUSTED says when a value is too large, rather than a rate too high.
+# What the `err` trailer of RESOURCE_EXHAUSTED says when a rate is too high, and when a value is too large.
+_RATE_LIMITS = {"operations_rate_limit_exceeded", "throughput_rate_limit_exceeded"}
 _SIZE_LIMITS = {"item_size_limit_exceeded", "element_size_limit_exceeded", "request_size_limit_exceeded"}
+
+
+# What Momento refuses for what it asks costs one metered operation all the same; what never got that far, nothing.
+_METERED_REFUSALS = {
+    MomentoErrorCode.NOT_FOUND_ERROR,
+    MomentoErrorCode.INVALID_ARGUMENT_ERROR,
+    MomentoErrorCode.FAILED_PRECONDITION_ERROR,
+}
+
+
+def _is_metered(failure: SdkException, error: EtlError) -> bool:
+    if failure.transport_details is None:
+        return False  # the SDK's own refusal
+    if failure.error_code is MomentoErrorCode.LIMIT_EXCEEDED_ERROR:
+        # gRPC's own refusal to send has the same status, and no trailer.
+        return not isinstance(error, Throttled) and _reason(failure) is not None
+    return failure.error_code in _METERED_REFUSALS
+
+
+def _reason(error: SdkException) -> str | None:
+    """What the `err` trailer says."""
+    details = error.transport_details
+    metadata = details.grpc.metadata if details is not None else None
+    reason = metadata.get("err") if metadata is not None else None
+    return reason if isinstance(reason, str) else None
 
 
 def _limit(text: str, error: SdkException, size: int) -> EtlError:
     """Tell a value that is too large from a rate that is too high: they share a status."""
-    details = error.transport_details
-    metadata = details.grpc.metadata if details is not None else None
-    reason = metadata.get("err") if metadata is not None else None
+    reason = _reason(error)
     # What gRPC itself refuses before sending has no trailer; such a refusal is always about size.
     if reason in _SIZE_LIMITS or (reason is None and size > MAX_ITEM_BYTES):
         return TooLarge(text, hint=f"It has {size:,} bytes; an item in the cache can have {MAX_ITEM_BYTES:,}.")

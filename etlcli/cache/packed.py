@@ -31,7 +31,8 @@ TARGET_STORED_BYTES = 256 * 1024
 """What a chunk should take in the cache: few calls, quick retries, far below the limit of an item."""
 
 MAX_ENCODED_BYTES = 4 * 1024 * 1024
-"""The bound on a chunk's encoded rows, however well they compress: what a loader holds of one chunk."""
+"""The bound on a chunk's encoded rows, however well they compress: what a loader holds of one chunk. Only a single row
+can be over it."""
 
 _MAGIC = b"METL"
 _VERSION = 1
@@ -69,10 +70,9 @@ class Packer:
         """Whether the chunk has reached its target, in compressed or in encoded bytes."""
         return self._stored >= TARGET_STORED_BYTES or self._encoded >= MAX_ENCODED_BYTES
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was added yet."""
-        return not self._rows
+    def has_room(self, size: int) -> bool:
+        """Whether rows of so many encoded bytes, with line breaks, fit under the bound; into an empty chunk all do."""
+        return not self._encoded or self._encoded + size <= MAX_ENCODED_BYTES
 
     def add(self, items: Sequence[bytes]) -> None:
         """Append encoded rows."""
@@ -118,14 +118,20 @@ def unpack(entry: bytes, what: str) -> list[bytes]:
             f"{what} is of format {version}.{compression}, which this program does not know",
             hint="Load it with the version of momento-etl that extracted it, or a newer one.",
         )
-    if not encoded_bytes:
-        return []
-    lines = zstandard.ZstdDecompressor().decompress(body[_HEADER.size :], max_output_size=encoded_bytes)
-    if len(lines) != encoded_bytes or hashlib.blake2b(lines, digest_size=_DIGEST_BYTES).digest() != rows_digest:
+    try:
+        # No room for anything would mean to zstd: as much as you like.
+        lines = zstandard.ZstdDecompressor().decompress(body[_HEADER.size :], max_output_size=max(1, encoded_bytes))
+    except zstandard.ZstdError:
+        # Whole, so whoever wrote it did not write what its header says.
+        raise ChunkError(f"{what} is damaged: it cannot be decompressed", hint=_AGAIN) from None
+    if (
+        len(lines) != encoded_bytes
+        or hashlib.blake2b(lines, digest_size=_DIGEST_BYTES).digest() != rows_digest
+        or lines.count(b"\n") != rows
+    ):
         raise ChunkError(f"{what} is damaged: its rows do not match their checksum", hint=_AGAIN)
     items = lines.split(b"\n")
     items.pop()  # what follows the last line break: nothing
-    assert len(items) == rows, "the header counts what the packer was given"
     return items
 
 

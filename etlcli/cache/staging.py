@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 from etlcli.cache import documents
 from etlcli.cache.packed import Packed, unpack
@@ -25,7 +26,9 @@ from etlcli.model import ChunkRecord, Manifest, Reject
 from etlcli.ports import Cache
 from etlcli.retry import RetryPolicy
 
-__all__ = ["LEDGER_PAGE_CHUNKS", "REJECTS_PAGE", "Stage", "Staging"]
+__all__ = ["LEDGER_PAGE_CHUNKS", "REJECTS_PAGE", "RUNS_KEPT", "Stage", "Staging"]
+
+T = TypeVar("T")
 
 LEDGER_PAGE_CHUNKS = 64
 """Chunks a ledger page. The open page is written again as chunks arrive, so it must stay small beside them."""
@@ -36,9 +39,11 @@ REJECTS_PAGE = 100
 Stage: TypeAlias = Literal["extract", "load"]
 """Which half of a run found a reject."""
 
-_RUNS_KEPT = 10
+RUNS_KEPT = 10
+"""Runs that the cache remembers; what an older one still stores could not be found any more."""
 
-# Reads are eventually consistent: a miss this soon after somebody else's write may not be one.
+# Reads are eventually consistent: a miss this soon after somebody else's write may not be one, and what is found may
+# be what was there before.
 _SETTLING_SECONDS = 5.0
 _SETTLING = RetryPolicy(patience=_SETTLING_SECONDS, base=0.1, ceiling=1.0)
 
@@ -88,7 +93,8 @@ class Staging:
             ChunkError: It is missing, expired or damaged, or is not the one that the ledger knows.
         """
         what = f"chunk {record.number} of run {run_id}"
-        entry = await self._settled(self._chunk(run_id, record.number), record.stored_at + self._settling_seconds)
+        key = self._chunk(run_id, record.number)
+        entry = await self._settled(lambda: self._cache.get(key), record.stored_at + self._settling_seconds)
         if entry is None:
             raise ChunkError(
                 f"{what} is not in cache {self._cache.name!r} (any more): it expired, or the cache was flushed",
@@ -114,41 +120,55 @@ class Staging:
         document = documents.dump_ledger_page(list(records))
         await self._cache.set(self._name(run_id, "ledger", page), document, ttl_seconds)
 
-    async def fetch_ledger(self, run_id: str, chunks: int) -> list[ChunkRecord]:
-        """Fetch the ledger of a run with so many chunks, in order.
+    async def fetch_ledger(self, manifest: Manifest) -> list[ChunkRecord]:
+        """Fetch the ledger of a complete run, in order.
 
         Raises:
             CacheError: A page is missing or damaged, or lacks a chunk.
         """
+        run_id, chunks = manifest.run_id, manifest.totals.chunks
+        until = manifest.written_at + self._settling_seconds  # the pages were written before
         records: list[ChunkRecord] = []
         for page in range(-(-chunks // LEDGER_PAGE_CHUNKS)):
-            found = await self._fetch_ledger_page(run_id, page, settle=True)
+            first = page * LEDGER_PAGE_CHUNKS
+            numbers = list(range(first, min(first + LEDGER_PAGE_CHUNKS, chunks)))
+
+            def whole(found: list[ChunkRecord], numbers: list[int] = numbers) -> bool:
+                # A page is written again as its chunks arrive: one that lacks some may be an earlier one.
+                return [record.number for record in found] == numbers
+
+            found = await self._settled(partial(self._fetch_ledger_page, run_id, page), until, whole)
             if found is None:
                 raise CacheError(f"page {page} of the ledger of run {run_id} is not in the cache", hint=_EXTRACT_AGAIN)
+            if not whole(found):
+                raise CacheError(
+                    f"page {page} of the ledger of run {run_id} does not name chunks {numbers[0]} to {numbers[-1]}, as"
+                    f" it should: the run has {chunks}",
+                    hint=_EXTRACT_AGAIN,
+                )
             records += found
-        if [record.number for record in records] != list(range(chunks)):
-            raise CacheError(
-                f"the ledger of run {run_id} does not name each of its {chunks} chunks", hint=_EXTRACT_AGAIN
-            )
         return records
 
-    async def fetch_open_ledger(self, run_id: str) -> list[ChunkRecord]:
-        """Fetch what the ledger of a run that is not complete names so far, in order.
+    async def fetch_known_chunks(self, manifest: Manifest) -> list[ChunkRecord]:
+        """Fetch what the cache still knows of a run's ledger, in order.
+
+        Of a run that is not complete that is what it names so far; of one that is, all but the pages that have expired.
 
         Raises:
             CacheError: A page is damaged.
         """
+        complete = manifest.status == "complete"
         records: list[ChunkRecord] = []
-        for page in itertools.count():
-            found = await self._fetch_ledger_page(run_id, page, settle=False)
-            if found is None:
-                return records
-            records += found
-        raise AssertionError("unreachable: the count has no end")
+        for page in range(-(-manifest.totals.chunks // LEDGER_PAGE_CHUNKS)) if complete else itertools.count():
+            found = await self._fetch_ledger_page(manifest.run_id, page)
+            if found is None and not complete:
+                break
+            records += found or []
+        return records
 
-    async def _fetch_ledger_page(self, run_id: str, page: int, *, settle: bool) -> list[ChunkRecord] | None:
+    async def _fetch_ledger_page(self, run_id: str, page: int) -> list[ChunkRecord] | None:
         key = self._name(run_id, "ledger", page)
-        document = await self._settled(key, time.time() + self._settling_seconds if settle else 0.0)
+        document = await self._cache.get(key)
         return None if document is None else documents.load_ledger_page(document, key)
 
     # Manifest, pointer, list of runs
@@ -159,15 +179,23 @@ class Staging:
             self._name(manifest.run_id, "manifest"), documents.dump_manifest(manifest), manifest.ttl_seconds
         )
 
-    async def fetch_manifest(self, run_id: str) -> Manifest | None:
+    async def fetch_manifest(self, run_id: str, *, settle: bool = False) -> Manifest | None:
         """Fetch a run's manifest; None where there is none (any more).
+
+        Args:
+            run_id: The run.
+            settle: Ask again for some seconds before it counts that there is none, or that it is not complete.
 
         Raises:
             CacheError: It is damaged, or was written by a newer version.
         """
         key = self._name(run_id, "manifest")
-        document = await self._cache.get(key)
-        return None if document is None else documents.load_manifest(document, key)
+
+        async def fetch() -> Manifest | None:
+            document = await self._cache.get(key)
+            return None if document is None else documents.load_manifest(document, key)
+
+        return await self._settled(fetch, self._until(settle=settle), lambda found: found.status == "complete")
 
     async def move_current(self, run_id: str, ttl_seconds: float) -> None:
         """Point at the newest complete extraction. One write, made after all that it stands for is stored."""
@@ -180,13 +208,17 @@ class Staging:
             settle: Ask again for some seconds before a miss counts.
         """
         key = self._name("current")
-        document = await self._settled(key, time.time() + self._settling_seconds if settle else 0.0)
+        document = await self._settled(lambda: self._cache.get(key), self._until(settle=settle))
         return None if document is None else documents.load_pointer(document, key)
 
     async def note_run(self, run_id: str, ttl_seconds: float) -> None:
-        """Add a run to the list of the newest ones."""
-        known = [run for run in await self.fetch_runs() if run != run_id]
-        await self._cache.set(self._name("runs"), documents.dump_runs([run_id, *known][:_RUNS_KEPT]), ttl_seconds)
+        """Add a run to the list of the newest ones, or renew the list it is in. One that cannot be read is replaced."""
+        try:
+            known = await self.fetch_runs()
+        except documents.UnreadableError:
+            known = []
+        newest = sorted({run_id, *known}, reverse=True)[:RUNS_KEPT]  # their names sort by their start
+        await self._cache.set(self._name("runs"), documents.dump_runs(newest), ttl_seconds)
 
     async def fetch_runs(self) -> list[str]:
         """List the newest runs that the cache remembers, the newest first."""
@@ -202,6 +234,10 @@ class Staging:
         """Store a page of rejects, in place of the one before."""
         document = documents.dump_rejects(list(rejects))
         await self._cache.set(self._name(run_id, "rejects", stage, page), document, ttl_seconds)
+
+    async def end_rejects(self, run_id: str, stage: Stage, pages: int) -> None:
+        """Say how many pages there are: what an earlier attempt stored after them is no longer found."""
+        await self._cache.delete(self._name(run_id, "rejects", stage, pages))
 
     async def fetch_rejects(self, run_id: str) -> list[Reject]:
         """Fetch all of a run's rejects, those of its extraction first."""
@@ -222,16 +258,24 @@ class Staging:
     def _chunk(self, run_id: str, number: int) -> str:
         return self._name(run_id, "chunk", number)
 
-    async def _settled(self, key: str, until: float) -> bytes | None:
-        """Get a value; ask again after a miss until a time (seconds since 1970) has come."""
+    def _until(self, *, settle: bool) -> float:
+        return time.time() + self._settling_seconds if settle else 0.0
+
+    async def _settled(
+        self,
+        fetch: Callable[[], Awaitable[T | None]],
+        until: float,
+        accept: Callable[[T], bool] = lambda _found: True,
+    ) -> T | None:
+        """Fetch; after a miss, or what is not acceptable, again until a time (seconds since 1970) has come."""
         attempt = 0
-        while (value := await self._cache.get(key)) is None:
+        while (found := await fetch()) is None or not accept(found):
             attempt += 1
-            pause = _SETTLING.wait(attempt)
-            if time.time() + pause >= until:
+            left = until - time.time()
+            if left <= 0:
                 break
-            await asyncio.sleep(pause)
-        return value
+            await asyncio.sleep(min(_SETTLING.wait(attempt), left))
+        return found
 
 
 _EXTRACT_AGAIN = "Run momento-etl run (or extract) again."

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import io
 import json
 import os
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from etlcli.local.ports import HOST
 
 if TYPE_CHECKING:
     from types import FrameType
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["ask", "main"]
 
@@ -83,13 +86,31 @@ def _serve(port: int) -> None:
         def log_request(self, *_: Any) -> None:
             """Say nothing of single requests: a run makes hundreds of thousands."""
 
-    server = make_server(HOST, port, create_backend_app("dynamodb"), threaded=True, request_handler=Quiet)
+    app = _one_at_a_time(create_backend_app("dynamodb"))
+    server = make_server(HOST, port, app, threaded=True, request_handler=Quiet)
     try:
         sys.stdout.write(f"DynamoDB (moto) ready on {HOST}:{server.port}\n")
         sys.stdout.flush()
         server.serve_forever()
     finally:
         server.server_close()
+
+
+def _one_at_a_time(app: WSGIApplication) -> WSGIApplication:
+    """Let one request through at a time: moto's updates are not atomic, and conditional writes must be.
+
+    It costs no speed: moto is Python through and through, which runs one thread at a time anyway.
+    """
+    lock = threading.Lock()
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        # Read first, so that a client which is slow to send keeps nobody else waiting.
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        with lock:
+            return list(app(environ, start_response))
+
+    return serve
 
 
 if __name__ == "__main__":

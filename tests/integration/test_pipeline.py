@@ -1,0 +1,1125 @@
+"""The story as a whole: extract, load and run over fakes, and over the real cache adapter and server.
+
+Chunks are made small, so that a few thousand rows fill many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import orjson
+import pytest
+
+from etlcli import extraction, pipeline
+from etlcli.cache import packed, staging
+from etlcli.cache.momento import MomentoCache
+from etlcli.cache.staging import RUNS_KEPT, Staging
+from etlcli.config.momento import MomentoAccess
+from etlcli.encoding import DEFAULT_OPTIONS, EncodingOptions
+from etlcli.errors import CacheError, ChunkError, EtlError, SinkError, SourceError, Unavailable, UsageError
+from etlcli.inspection import check_chunks, find_row, inspect_job, list_rejects
+from etlcli.local.momento.server import MomentoServer, serve
+from etlcli.model import CREATE_DEFAULTS, Job, Key, KeyAttribute, Relation, Selection
+from etlcli.ports import Cache, Refusal
+from etlcli.progress import Counters
+from etlcli.report import Report
+from etlcli.retry import RetryPolicy
+from tests.contract.fakes.cache import Call, FakeAccount, FakeCache
+from tests.contract.fakes.sink import FakeSink, FakeTable
+from tests.contract.fakes.source import FakeSource, Row, column
+
+BOUND = 60  # seconds after which a test is given up
+CHUNK_BYTES = 4000
+JOB = Job("movies", Selection(table="movies"), "etl", "movies")
+MOVIES = Relation(
+    name="public.movies",
+    columns=(column("movie_id", "int4"), column("title", "text"), column("rating", "numeric")),
+    primary_key=("movie_id",),
+    unique_keys=(frozenset({"movie_id"}),),
+)
+
+
+def movies(count: int, edition: str = "") -> list[Row]:
+    return [(str(n), f"Film\t№ {n} {edition}", None if n % 7 == 0 else f"{n}.5") for n in range(count)]
+
+
+def item(row: Row) -> dict[str, Any]:
+    movie_id, title, rating = row
+    made: dict[str, Any] = {"movie_id": {"N": movie_id}, "title": {"S": title}}
+    return made if rating is None else {**made, "rating": {"N": rating}}
+
+
+def in_order(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(items, key=lambda it: int(it["movie_id"]["N"]))
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "MAX_ENCODED_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr(extraction, "_PIECE_BYTES", CHUNK_BYTES // 4)
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for reads to settle takes next to no time; the clock is moved instead (a little: many wait at once)."""
+    waited = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal waited
+        waited += seconds / 20
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(staging, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(staging, "time", SimpleNamespace(time=lambda: time.time() + waited))
+
+
+@dataclass
+class World:
+    """A source, a cache and a destination, and the commands over them."""
+
+    source: FakeSource
+    cache: Cache
+    account: FakeAccount
+    server: MomentoServer | None = None
+    counters: Counters = field(default_factory=Counters)
+    job: Job = JOB
+    options: EncodingOptions = DEFAULT_OPTIONS
+    tables: dict[str, FakeTable] = field(default_factory=dict)
+    refuse: Callable[[dict[str, Any]], str | None] | None = None
+    report: Report = field(default_factory=lambda: Report("movies"))
+    sink_of: Callable[..., FakeSink] = FakeSink
+
+    def begun(self) -> Report:
+        self.report = Report(self.job.name)
+        return self.report
+
+    def sink(self) -> FakeSink:
+        return self.sink_of("movies", self.report.counters, self.tables, refuse=self.refuse)
+
+    async def extract(self) -> Report:
+        report = self.begun()
+        await pipeline.extract(self.job, self.options, self.source, self.cache, report)
+        return report
+
+    async def load(self, run_id: str | None = None, sink: FakeSink | None = None) -> Report:
+        report = self.begun()
+        await pipeline.load(self.job, run_id, CREATE_DEFAULTS, self.cache, sink or self.sink(), report)
+        return report
+
+    async def run(self, sink: FakeSink | None = None) -> Report:
+        report = self.begun()
+        if sink is not None:
+            sink.counters = report.counters
+        await pipeline.run(
+            self.job, self.options, CREATE_DEFAULTS, self.source, self.cache, sink or self.sink(), report
+        )
+        return report
+
+    @property
+    def staging(self) -> Staging:
+        return Staging(self.cache, self.job.name)
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        return in_order(list(self.tables["movies"].items.values()))
+
+    @property
+    def entries(self) -> dict[str, bytes]:
+        return self.account.values("etl")
+
+    def chunk_keys(self, run_id: str) -> set[str]:
+        return {key for key in self.entries if f"/{run_id}/chunk/" in key}
+
+    @property
+    def figures(self) -> tuple[int, int, int]:
+        counters = self.report.counters
+        return counters.rows_extracted, counters.rows_loaded, counters.rows_rejected
+
+
+def fake_world(rows: Sequence[Row] = (), relation: Relation = MOVIES, **changes: Any) -> World:
+    account = FakeAccount()
+    return World(FakeSource(relation, rows), FakeCache("etl", account), account, **changes)
+
+
+Scenario: TypeAlias = Callable[[World], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def fake() -> AsyncIterator[World]:
+    yield fake_world()
+
+
+@contextlib.asynccontextmanager
+async def momento() -> AsyncIterator[World]:
+    async with serve(port=0) as server:
+        counters = Counters()
+        access = MomentoAccess("local", local=f"127.0.0.1:{server.port}")
+        async with MomentoCache(access, "etl", counters, RetryPolicy(patience=10.0, base=0.001, ceiling=0.01)) as cache:
+            yield World(FakeSource(MOVIES, []), cache, FakeAccount(), server, counters)
+
+
+def bounded(body: Callable[[], Awaitable[None]]) -> None:
+    """Runs a test's body, and looks for tasks that it left behind."""
+
+    async def main() -> None:
+        async with asyncio.timeout(BOUND):
+            await body()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def play(scenario: Scenario, world: World) -> None:
+    async def body() -> None:
+        await scenario(world)
+
+    bounded(body)
+
+
+@pytest.fixture(params=[fake, momento])
+def play_both(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
+    def played(scenario: Scenario) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(BOUND), request.param() as world:
+                await scenario(world)
+
+        asyncio.run(main())
+
+    return played
+
+
+# The way through
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 2000])
+def test_extract_and_load_is_run(play_both: Callable[[Scenario], None], count: int) -> None:
+    rows = movies(count)
+
+    async def scenario(world: World) -> None:
+        world.source.rows = rows
+        extracted = await world.extract()
+        assert extracted.manifest is not None
+        assert extracted.manifest.status == "complete"
+        assert await world.staging.fetch_current() == extracted.run_id
+        assert (count > 500) == (extracted.counters.chunks_stored > 10)
+        loaded = await world.load()
+        assert loaded.run_id == extracted.run_id
+        assert loaded.table_created
+        assert world.items == [item(row) for row in rows]
+        assert world.figures == (count, count, 0)
+        assert loaded.counters.chunks_loaded == loaded.counters.chunks_stored == extracted.counters.chunks_stored
+
+        world.tables = {}
+        ran = await world.run()
+        assert ran.run_id != extracted.run_id
+        assert await world.staging.fetch_current() == ran.run_id
+        assert world.items == [item(row) for row in rows]
+        assert world.figures == (count, count, 0)
+        assert ran.manifest is not None
+        assert ran.manifest.totals == extracted.manifest.totals
+        assert world.source.closed == world.source.opened == 2
+
+    play_both(scenario)
+
+
+def test_chunks_follow_the_source_and_say_where_they_begin_and_end() -> None:
+    async def scenario(world: World) -> None:
+        report = await world.extract()
+        assert report.manifest is not None
+        records = await world.staging.fetch_ledger(report.manifest)
+        assert [it.number for it in records] == list(range(report.manifest.totals.chunks))
+        last = -1
+        for it in records:
+            assert it.first_key == (str(last + 1),)
+            last = int(str(it.last_key[0]))
+            items = [orjson.loads(line) for line in await world.staging.fetch_chunk(report.manifest.run_id, it)]
+            assert [int(found["movie_id"]["N"]) for found in items] == list(range(last + 1 - it.rows, last + 1))
+        assert last == 1999
+
+    play(scenario, fake_world(movies(2000)))
+
+
+def test_chunks_stay_under_the_bound_on_encoded_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real sizes
+    names = [f"a_column_with_a_name_that_is_long_{number:03}" for number in range(200)]
+    relation = replace(MOVIES, columns=(column("movie_id", "int4"), *(column(name, "int4") for name in names)))
+    rows = [(str(number), *["1"] * len(names)) for number in range(2000)]
+    world = fake_world(rows, relation)
+    world.source.batch_rows = 1000
+
+    async def scenario(world: World) -> None:
+        report = await world.extract()
+        assert report.manifest is not None
+        records = await world.staging.fetch_ledger(report.manifest)
+        assert sum(it.rows for it in records) == 2000
+        assert all(it.bytes_encoded <= packed.MAX_ENCODED_BYTES for it in records)
+        assert all(it.bytes_encoded > packed.MAX_ENCODED_BYTES // 2 for it in records[:-1])
+        assert len(records) > 4
+
+    play(scenario, world)
+
+
+def test_rows_that_grow_and_shrink_all_arrive() -> None:
+    lengths = [10] * 300 + [3000] * 20 + [1] * 900 + [9000] * 3 + [5] * 500
+    rows: list[Row] = [(str(n), "x" * length, None) for n, length in enumerate(lengths)]
+
+    async def scenario(world: World) -> None:
+        report = await world.run()
+        assert world.items == [item(row) for row in rows]
+        assert report.manifest is not None
+        for it in await world.staging.fetch_ledger(report.manifest):
+            assert it.bytes_encoded <= CHUNK_BYTES or it.rows == 1
+
+    play(scenario, fake_world(rows))
+
+
+@pytest.mark.parametrize("command", ["extract", "run"])
+def test_duplicate_keys_are_refused_before_anything_is_written(command: str) -> None:
+    async def scenario(world: World) -> None:
+        with pytest.raises(SourceError, match=r"same destination key \(title\): Alien") as caught:
+            await getattr(world, command)()
+        assert "--key" in str(caught.value.hint)
+        assert (world.account.calls, world.tables) == ([], {})
+
+    rows = [("1", "Alien", None), ("2", "Alien", None)]
+    play(scenario, fake_world(rows, job=replace(JOB, key=("title",))))
+
+
+@pytest.mark.parametrize("command", ["load", "run"])
+def test_a_table_with_another_key_is_refused_before_any_row_moves(command: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.extract()
+        world.tables["movies"] = FakeTable(Key(KeyAttribute("title", "S")))
+        before = dict(world.entries)
+        with pytest.raises(UsageError, match="another key") as caught:
+            await getattr(world, command)()
+        assert "title (S)" in caught.value.message
+        assert "movie_id (N)" in caught.value.message
+        assert world.items == []
+        assert dict(world.entries) == before
+
+    play(scenario, fake_world(movies(10)))
+
+
+def test_what_cannot_become_items_is_refused_before_the_table_is_made() -> None:
+    async def scenario(world: World) -> None:
+        with pytest.raises(UsageError):
+            await world.run()
+        assert (world.account.calls, world.tables) == ([], {})
+
+    relation = replace(MOVIES, columns=(*MOVIES.columns, column("title", "text")))
+    play(scenario, fake_world([], relation))
+
+
+# Rejected rows
+
+
+def with_rejects(count: int, every: int) -> list[Row]:
+    return [(n, title, "NaN" if int(str(n)) % every == 0 else rating) for n, title, rating in movies(count)]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_rejected_rows_are_counted_and_kept(play_both: Callable[[Scenario], None], every: int) -> None:
+    rows = with_rejects(600, every)
+    good = [item(row) for row in rows if row[2] != "NaN"]
+    bad = [str(row[0]) for row in rows if row[2] == "NaN"]
+
+    async def scenario(world: World) -> None:
+        world.source.rows = rows
+        for command in (world.extract, world.load, world.run):
+            report = await command()
+            assert report.counters.rows_extracted == 600
+            assert report.counters.rows_rejected == len(bad)
+            assert report.manifest is not None
+            assert report.manifest.totals.rows_rejected == len(bad)
+            assert report.run_id is not None
+            kept = await world.staging.fetch_rejects(report.run_id)
+            assert [it.row["movie_id"] for it in kept] == bad
+            assert {it.rule for it in kept} == {"number-not-finite"}
+        assert world.items == good
+
+    play_both(scenario)
+
+
+def test_refused_items_are_rejects_and_are_counted_once_more_by_each_load() -> None:
+    rows = with_rejects(600, 10)
+
+    def refuse(found: dict[str, Any]) -> str | None:
+        return "no sevens" if "7" in found["movie_id"]["N"] else None
+
+    refused = [str(row[0]) for row in rows if "7" in str(row[0]) and row[2] != "NaN"]
+
+    async def scenario(world: World) -> None:
+        ran = await world.run()
+        assert world.figures == (600, 600 - 60 - len(refused), 60 + len(refused))
+        _, rejects = await list_rejects("movies", world.cache)
+        assert len(rejects) == 60 + len(refused)
+        found = [orjson.loads(it.row["item"])["movie_id"]["N"] for it in rejects if it.rule == "refused-by-dynamodb"]
+        assert sorted(found) == sorted(refused)
+        # The run that is loaded now was loaded by `run` before: what was refused then is not counted twice.
+        loaded = await world.load()
+        assert loaded.run_id == ran.run_id
+        assert world.figures == (600, 600 - 60 - len(refused), 60 + len(refused))
+        world.refuse = None
+        await world.load()
+        assert world.figures == (600, 540, 60)
+        assert len((await list_rejects("movies", world.cache))[1]) == 60
+
+    play(scenario, fake_world(rows, refuse=refuse))
+
+
+def test_all_items_refused() -> None:
+    async def scenario(world: World) -> None:
+        await world.run()
+        assert world.figures == (300, 0, 300)
+        assert world.items == []
+
+    play(scenario, fake_world(movies(300), refuse=lambda _: "none at all"))
+
+
+class Forgetful(FakeSink):
+    """Says that all is written, and forgets one item."""
+
+    async def put(self, items: Sequence[bytes]) -> list[Refusal]:
+        return await super().put([found for found in items if b'"N":"77"' not in found])
+
+
+@pytest.mark.parametrize("command", ["run", "load"])
+def test_a_row_that_nobody_accounts_for_is_an_error(command: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.extract()
+        with pytest.raises(EtlError, match="200 rows were extracted, and 199 are accounted for"):
+            await getattr(world, command)()
+
+    play(scenario, fake_world(movies(200), sink_of=Forgetful))
+
+
+# Never half
+
+
+def at_write(number: int) -> Callable[[Call], EtlError | None]:
+    left = number
+
+    def fault(call: Call) -> EtlError | None:
+        nonlocal left
+        if call.name != "set":
+            return None
+        left -= 1
+        return CacheError(f"write {number} failed") if left == -1 else None
+
+    return fault
+
+
+@pytest.mark.parametrize("loses_answers", [False, True])
+@pytest.mark.parametrize("command", ["extract", "run"])
+def test_a_failure_at_any_write_leaves_no_half_extraction(command: str, *, loses_answers: bool) -> None:
+    old, new = movies(150, "old"), movies(600, "new")
+
+    async def begin() -> FakeAccount:
+        world = fake_world(old)
+        await world.extract()
+        return world.account
+
+    async def scenario() -> None:
+        before = await begin()
+        failures = 0
+        for number in range(1000):
+            account = copy.deepcopy(before)
+            account.loses_answers = loses_answers
+            world = World(FakeSource(MOVIES, new), FakeCache("etl", account), account)
+            previous = await world.staging.fetch_current()
+            account.fault = at_write(number)
+            try:
+                await getattr(world, command)()
+            except CacheError as error:
+                failures += error.message == f"write {number} failed"
+            else:
+                break  # more writes than there are
+            account.fault = None
+            current = await world.staging.fetch_current()
+            if current != previous:
+                assert loses_answers  # the pointer itself, whose answer was lost
+                assert current == world.report.run_id
+            if world.tables:
+                assert {it["movie_id"]["N"] for it in world.items} <= {row[0] for row in new}
+            world.tables = {}
+            await world.load()
+            assert world.items == [item(row) for row in (old if current == previous else new)]
+            # And the same command works the next time.
+            world.tables = {}
+            await getattr(world, command)()
+            await world.load()
+            assert world.items == [item(row) for row in new]
+        assert failures == number > 12
+        assert world.account.named("set")[-1] == "movies/current" or command == "run"
+
+    bounded(scenario)
+
+
+def test_a_failure_before_the_first_extraction_leaves_nothing_to_load() -> None:
+    async def scenario() -> None:
+        for number in range(1000):
+            world = fake_world(movies(600))
+            world.account.fault = at_write(number)
+            try:
+                await world.extract()
+            except CacheError:
+                world.account.fault = None
+                with pytest.raises(CacheError, match="holds no complete extraction of movies"):
+                    await world.load()
+                assert world.tables == {}
+            else:
+                break
+        assert number > 12
+
+    bounded(scenario)
+
+
+def test_the_pointer_moves_after_all_that_it_stands_for() -> None:
+    async def scenario(world: World) -> None:
+        report = await world.run()
+        sets = world.account.named("set")
+        assert sets.index("movies/current") > max(
+            place for place, key in enumerate(sets) if "/chunk/" in key or "/ledger/" in key or "/manifest" in key
+        )
+        assert sets.count("movies/current") == 1
+        assert report.counters.chunks_stored == sum("/chunk/" in key for key in sets) > 20
+
+    play(scenario, fake_world(movies(2000)))
+
+
+@pytest.mark.parametrize("command", ["extract", "run"])
+def test_a_slow_ledger_is_waited_for_before_the_pointer_moves(command: str) -> None:
+    class SlowLedger(FakeCache):
+        async def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
+            if "/ledger/" in key:
+                for _ in range(500):  # in which all chunks are stored
+                    await asyncio.sleep(0)
+            await super().set(key, value, ttl_seconds)
+
+    async def scenario(world: World) -> None:
+        world.cache = SlowLedger("etl", world.account)
+        report = await getattr(world, command)()
+        assert report.manifest is not None
+        records = await world.staging.fetch_ledger(report.manifest)
+        assert sum(it.rows for it in records) == 1000
+        sets = world.account.named("set")
+        assert sets.index("movies/current") > max(place for place, key in enumerate(sets) if "/ledger/" in key)
+
+    play(scenario, fake_world(movies(1000)))
+
+
+# What load finds, or does not
+
+
+def test_load_without_a_cache() -> None:
+    async def scenario(world: World) -> None:
+        with pytest.raises(CacheError, match="there is no cache 'etl'") as caught:
+            await world.load()
+        assert "momento-etl extract --table movies" in str(caught.value.hint)
+
+    play(scenario, fake_world())
+
+
+def test_load_with_nothing_in_the_cache(play_both: Callable[[Scenario], None]) -> None:
+    async def scenario(world: World) -> None:
+        await world.cache.ensure()
+        with pytest.raises(CacheError, match="cache 'etl' holds no complete extraction of movies") as caught:
+            await world.load()
+        assert "momento-etl extract --table movies" in str(caught.value.hint)
+        assert world.tables == {}
+
+    play_both(scenario)
+
+
+def test_load_of_a_run_that_is_not_complete() -> None:
+    async def scenario(world: World) -> None:
+        world.source.error = (500, Unavailable("the database went away"))
+        with pytest.raises(Unavailable):
+            await world.extract()
+        run_id = world.report.run_id
+        with pytest.raises(CacheError, match=f"run {run_id} of movies is not complete"):
+            await world.load(run_id)
+        with pytest.raises(CacheError, match="holds no complete extraction"):
+            await world.load()
+        assert world.tables == {}
+
+    play(scenario, fake_world(movies(1000)))
+
+
+def test_load_of_a_run_that_is_not_there() -> None:
+    async def scenario(world: World) -> None:
+        await world.extract()
+        with pytest.raises(CacheError, match="holds no run 20200101T000000000Z-0000 of movies"):
+            await world.load("20200101T000000000Z-0000")
+
+    play(scenario, fake_world(movies(10)))
+
+
+def test_load_of_an_expired_run() -> None:
+    async def scenario(world: World) -> None:
+        report = await world.extract()
+        now = time.time() + JOB.ttl_seconds + 1
+        world.account.clock = lambda: now
+        with pytest.raises(CacheError, match="holds no complete extraction of movies") as caught:
+            await world.load()
+        assert "--ttl" in str(caught.value.hint)
+        with pytest.raises(CacheError, match=f"holds no run {report.run_id}"):
+            await world.load(report.run_id)
+
+    play(scenario, fake_world(movies(10)))
+
+
+def test_load_of_an_older_run_by_its_name() -> None:
+    async def scenario(world: World) -> None:
+        old = await world.extract()
+        world.source.rows = movies(50, "new")
+        await world.extract()
+        await world.load(old.run_id)
+        assert world.items == [item(row) for row in movies(100, "old")]
+
+    play(scenario, fake_world(movies(100, "old")))
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped", "other"])
+def test_a_chunk_that_is_missing_or_damaged_is_named(play_both: Callable[[Scenario], None], damage: str) -> None:
+    async def scenario(world: World) -> None:
+        world.source.rows = movies(1000)
+        report = await world.extract()
+        key = f"movies/{report.run_id}/chunk/7"
+        value = await world.cache.get(key)
+        other = await world.cache.get(f"movies/{report.run_id}/chunk/6")
+        assert value is not None
+        assert other is not None
+        flipped = bytes([*value[:40], value[40] ^ 16, *value[41:]])
+        if damage == "missing":
+            await world.cache.delete(key)
+        else:
+            await world.cache.set(key, {"cut": value[:-5], "flipped": flipped, "other": other}[damage], 60)
+        with pytest.raises(ChunkError, match=f"chunk 7 of run {report.run_id}") as caught:
+            await world.load()
+        assert "momento-etl run" in str(caught.value.hint)
+        _, wrong = await check_chunks("movies", world.cache)
+        assert len(wrong) == 1
+        assert "chunk 7 " in wrong[0]
+
+    play_both(scenario)
+
+
+def test_reads_that_lag_behind_writes_are_waited_for() -> None:
+    async def scenario(world: World) -> None:
+        world.account.lag = 3
+        await world.extract()
+        await world.load()
+        assert world.items == [item(row) for row in movies(700)]
+        await world.run()
+        assert world.figures == (700, 700, 0)
+
+    play(scenario, fake_world(movies(700)))
+
+
+def test_two_jobs_in_one_cache() -> None:
+    async def scenario(world: World) -> None:
+        await world.extract()
+        world.job = replace(JOB, name="movies/2026")
+        world.source.rows = movies(50, "other")
+        await world.extract()
+        await world.load()
+        assert world.items == [item(row) for row in movies(50, "other")]
+        world.job, world.tables = JOB, {}
+        await world.load()
+        assert world.items == [item(row) for row in movies(300)]
+
+    play(scenario, fake_world(movies(300)))
+
+
+# The bound on stored bytes
+
+
+def test_stored_bytes_stay_under_the_bound() -> None:
+    limit = 20_000
+
+    async def body() -> None:
+        async with asyncio.timeout(BOUND), momento() as world:
+            server = world.server
+            assert server is not None
+            world.job = replace(JOB, max_cached_bytes=limit)
+            peak = 0
+
+            def sample(_request: object) -> bool:
+                nonlocal peak
+                peak = max(peak, server.store.stored_bytes)
+                return False
+
+            server.faults.fail("set", "get", "delete", status="internal", when=sample)
+            for edition in ("first", "second"):  # the second finds what the first left
+                world.source.rows = movies(6000, edition)
+                report = await world.run()
+                assert world.items == [item(row) for row in world.source.rows]
+                counters = report.counters
+                assert counters.bytes_cached > 2 * limit
+                # Chunks are bounded to the byte; what is beside them is their keys, the ledger, manifest and list.
+                beside = 0
+                for run in await world.staging.fetch_runs():
+                    for name in ("manifest", *(f"ledger/{page}" for page in range(5))):
+                        beside += len(await world.cache.get(f"movies/{run}/{name}") or b"")
+                keys = 60 * 300
+                assert limit / 2 < peak < limit + beside + keys
+                assert report.manifest is not None
+                assert 0 < report.manifest.chunks_freed < report.manifest.totals.chunks
+                stored = [
+                    it.bytes_stored
+                    for it in await world.staging.fetch_ledger(report.manifest)
+                    if await world.cache.get(f"movies/{report.run_id}/chunk/{it.number}") is not None
+                ]
+                assert sum(stored) <= limit
+                assert len(stored) == report.manifest.totals.chunks - report.manifest.chunks_freed
+                assert await world.staging.fetch_manifest(report.manifest.run_id) == report.manifest
+                with pytest.raises(CacheError, match=f"{report.manifest.chunks_freed} of its .* chunks were freed"):
+                    await world.load()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("limit", [1, 3000, 20_000])
+def test_the_bound_holds_to_the_byte_in_every_order(limit: int) -> None:
+    async def scenario(world: World) -> None:
+        sizes: dict[str, int] = {}
+
+        def watch(call: Call) -> None:
+            held = [len(value) for key, value in world.entries.items() if "/chunk/" in key]
+            assert sum(held) <= limit or len(held) <= 1
+            sizes[call.key] = sum(held)
+
+        await world.cache.ensure()
+        world.account.fault = watch
+        for _ in range(2):
+            await world.run()
+            assert world.items == [item(row) for row in world.source.rows]
+        assert max(sizes.values()) > min(limit, 500) / 2
+
+    play(scenario, fake_world(movies(3000), job=replace(JOB, max_cached_bytes=limit)))
+
+
+def test_an_extraction_that_cannot_fit_is_refused_before_it_starts() -> None:
+    async def scenario(world: World) -> None:
+        with pytest.raises(CacheError, match=r"public\.movies takes 1,000,000 bytes") as caught:
+            await world.extract()
+        assert "momento-etl run" in str(caught.value.hint)
+        assert world.account.calls == []
+        assert world.source.handed_over == 0
+        await world.run()  # which needs no room for all of it
+        assert world.figures == (3000, 3000, 0)
+
+    relation = replace(MOVIES, stored_bytes=1_000_000)
+    play(scenario, fake_world(movies(3000), relation, job=replace(JOB, max_cached_bytes=20_000)))
+
+
+def test_an_extraction_that_does_not_fit_after_all_ends_with_the_same_advice() -> None:
+    async def scenario(world: World) -> None:
+        with pytest.raises(CacheError, match="max_cached_bytes is 20,000") as caught:
+            await world.extract()
+        assert "momento-etl run" in str(caught.value.hint)
+        assert await world.staging.fetch_current() is None
+        await world.run()
+        assert world.figures == (6000, 6000, 0)
+
+    play(scenario, fake_world(movies(6000), job=replace(JOB, max_cached_bytes=20_000)))
+
+
+def test_a_superseded_run_makes_room_the_oldest_first() -> None:
+    async def scenario(world: World) -> None:
+        runs = []
+        for edition in "abc":
+            world.source.rows = movies(2000, edition)
+            runs.append(str((await world.extract()).run_id))
+        held = [len(world.chunk_keys(run)) for run in runs]
+        one = world.report.counters.bytes_cached
+        world.job = replace(JOB, max_cached_bytes=int(one * 2.5))
+        await world.extract()
+        left = [len(world.chunk_keys(run)) for run in runs]
+        assert left[0] == 0  # the oldest is gone, and some of the next
+        assert 0 < left[1] < held[1]
+        assert left[2] == held[2]
+        await world.load()
+        assert world.items == [item(row) for row in movies(2000, "c")]
+
+    play(scenario, fake_world())
+
+
+def test_what_no_list_names_any_more_is_not_left_behind() -> None:
+    async def scenario(world: World) -> None:
+        runs = [str((await world.extract()).run_id) for _ in range(RUNS_KEPT + 4)]
+        known = await world.staging.fetch_runs()
+        assert known == runs[::-1][:RUNS_KEPT]
+        for run in runs:
+            assert bool(world.chunk_keys(run)) == (run in known)
+
+    play(scenario, fake_world(movies(200)))
+
+
+def document(**changes: Any) -> Callable[[bytes], bytes]:
+    return lambda value: orjson.dumps({**orjson.loads(value), **changes})
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("runs", lambda _: b"garbage"),
+        ("runs", document(format=2)),
+        ("current", lambda _: b"garbage"),
+        ("RUN/manifest", lambda _: b"garbage"),
+        ("RUN/manifest", document(format=2)),
+        ("RUN/manifest", document(ttl_seconds="x")),
+        ("RUN/manifest", None),
+        ("RUN/ledger/0", lambda _: b"garbage"),
+        ("RUN/ledger/0", document(format=2)),
+        ("RUN/ledger/0", None),
+        ("RUN/chunk/0", None),
+    ],
+)
+@pytest.mark.parametrize("command", ["extract", "run"])
+def test_whatever_an_earlier_run_left_behind_a_new_one_works(
+    command: str, name: str, change: Callable[[bytes], bytes] | None
+) -> None:
+    async def scenario(world: World) -> None:
+        first = await world.extract()
+        key = f"movies/{name.replace('RUN', str(first.run_id))}"
+        if change is None:
+            await world.cache.delete(key)
+        else:
+            await world.cache.set(key, change(world.entries[key]), 60)
+        await getattr(world, command)()
+        unreadable = change is not None and name != "current"
+        assert [key in warning for warning in world.report.warnings] == [True] * unreadable
+        await world.load()
+        assert world.items == [item(row) for row in movies(200)]
+        assert world.report.run_id != first.run_id
+
+    play(scenario, fake_world(movies(200)))
+
+
+# Failures in the middle
+
+
+class Breaking(FakeSink):
+    """Fails for good at its third put."""
+
+    async def put(self, items: Sequence[bytes]) -> list[Refusal]:
+        if len(self.puts) == 2:
+            raise SinkError("the table is gone")
+        return await super().put(items)
+
+
+def test_a_failing_loader_ends_the_extractor() -> None:
+    async def scenario(world: World) -> None:
+        with pytest.raises(SinkError, match="the table is gone"):
+            await world.run()
+        assert world.source.handed_over < 20_000
+        assert world.source.closed == world.source.opened == 1
+        assert await world.staging.fetch_current() is None
+
+    play(scenario, fake_world(movies(20_000), sink_of=Breaking, job=replace(JOB, max_cached_bytes=20_000)))
+
+
+def test_a_failing_loader_ends_an_extractor_that_waits_for_room() -> None:
+    async def scenario(world: World) -> None:
+        sink = FakeSink("movies", account=world.tables)
+        sink.gate = asyncio.Event()
+        running = asyncio.create_task(world.run(sink))
+        before = -1
+        while before != world.source.handed_over or not before:  # until it waits
+            before = world.source.handed_over
+            for _ in range(200):
+                await asyncio.sleep(0)
+        assert before < 6000
+        sink.errors = [SinkError("the table is gone")]
+        sink.gate.set()
+        with pytest.raises(SinkError, match="the table is gone"):
+            await running
+
+    play(scenario, fake_world(movies(6000), job=replace(JOB, max_cached_bytes=5000)))
+
+
+@pytest.mark.parametrize(
+    "error", [SourceError("refused in the middle"), Unavailable("the connection broke"), ValueError("a defect")]
+)
+@pytest.mark.parametrize("command", ["extract", "run"])
+def test_a_failing_source_ends_the_rest(command: str, error: Exception) -> None:
+    async def scenario(world: World) -> None:
+        world.source.error = (1500, error)
+        with pytest.raises(type(error)) as caught:
+            await getattr(world, command)()
+        assert caught.value is error
+        assert world.source.closed == world.source.opened == 1
+        assert await world.staging.fetch_current() is None
+        world.source.error = None
+        await getattr(world, command)()
+
+    play(scenario, fake_world(movies(3000)))
+
+
+def test_an_error_at_the_very_end_of_the_source_is_no_extraction() -> None:
+    async def scenario(world: World) -> None:
+        world.source.error = (10_000, SourceError("the last byte never came"))
+        with pytest.raises(SourceError):
+            await world.run()
+        assert await world.staging.fetch_current() is None
+
+    play(scenario, fake_world(movies(300)))
+
+
+@pytest.mark.parametrize("command", ["extract", "run"])
+def test_a_ledger_that_cannot_be_written_ends_the_run(command: str) -> None:
+    async def scenario(world: World) -> None:
+        world.account.fault = lambda call: CacheError("refused") if "/ledger/" in call.key else None
+        with pytest.raises(CacheError, match="refused"):
+            await getattr(world, command)()
+        assert await world.staging.fetch_current() is None
+        manifest = await world.staging.fetch_manifest(str(world.report.run_id))
+        assert manifest is not None
+        assert manifest.status == "extracting"
+
+    play(scenario, fake_world(movies(3000)))
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_ledger_page_that_could_not_be_written_once_never_makes_a_complete_run(number: int) -> None:
+    # The keeper fails while the extraction waits to write the last pages itself.
+    async def scenario(world: World) -> None:
+        seen = 0
+
+        def fault(call: Call) -> EtlError | None:
+            nonlocal seen
+            seen += "/ledger/" in call.key
+            return CacheError("refused") if "/ledger/" in call.key and seen == number else None
+
+        world.account.fault = fault
+        with contextlib.suppress(CacheError):
+            await world.extract()
+        world.account.fault = None
+        manifest = await world.staging.fetch_manifest(str(world.report.run_id))
+        assert manifest is not None
+        if manifest.status == "complete":
+            records = await world.staging.fetch_ledger(manifest)
+            assert sum(it.rows for it in records) == 260
+
+    play(scenario, fake_world(movies(260)))
+
+
+def test_the_leading_error_of_a_group() -> None:
+    passing, lasting, usage, defect = Unavailable("a"), SinkError("b"), UsageError("c"), ValueError("d")
+
+    def leading(*errors: Exception) -> BaseException:
+        with pytest.raises(Exception, match=r"^[abcd]$") as caught, pipeline._first_error():
+            raise ExceptionGroup("all", [ExceptionGroup("some", errors[:1]), *errors[1:]])
+        return caught.value
+
+    assert leading(passing, lasting) is lasting
+    assert leading(lasting, usage) is usage
+    assert leading(defect, passing) is passing
+    assert leading(defect) is defect
+    assert leading(passing) is passing
+
+
+# Cancellation
+
+
+@pytest.mark.parametrize("command", ["extract", "load", "run"])
+def test_cancelled_at_any_call_nothing_is_left_behind(command: str) -> None:
+    async def attempt(number: int) -> bool:
+        world = fake_world(movies(260))
+        await world.extract()
+        before = await world.staging.fetch_current()
+        task: asyncio.Task[Any] = asyncio.create_task(getattr(world, command)())
+        calls = 0
+
+        def cancel(_call: Call) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                task.cancel()
+
+        world.account.fault = cancel
+        try:
+            await task
+        except asyncio.CancelledError:
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert world.source.opened == world.source.closed
+            assert world.account.in_flight == 0
+            world.account.fault = None
+            if await world.staging.fetch_current() != before:
+                assert world.account.named("set")[-1] == "movies/current"
+            world.tables = {}
+            await world.load()
+            assert world.items == [item(row) for row in movies(260)]
+            return True
+        assert calls < number or command != "load"
+        return False
+
+    async def scenario() -> None:
+        number = 1
+        while await attempt(number):
+            number += 1
+        assert number > 8
+
+    bounded(scenario)
+
+
+def test_cancelled_over_the_wire_nothing_is_left_behind() -> None:
+    async def body() -> None:
+        async with asyncio.timeout(BOUND), momento() as world:
+            server = world.server
+            assert server is not None
+            world.source.rows = movies(3000)
+            task: asyncio.Task[Any] = asyncio.create_task(world.run())
+            others = asyncio.all_tasks()
+
+            def cancel(_request: object) -> bool:
+                task.cancel()
+                return False
+
+            fault = server.faults.fail("set", status="internal", when=lambda it: b"/chunk/9" in it.cache_key)
+            fault.when = lambda it: b"/chunk/9" in it.cache_key and cancel(it)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            mine = {
+                it for it in asyncio.all_tasks() - others if "etlcli" in repr(it.get_coro()) and "local" not in repr(it)
+            }
+            assert mine == set()
+            assert await world.staging.fetch_current() is None
+            server.faults.clear()
+            await world.run()
+            assert world.figures == (3000, 3000, 0)
+
+    asyncio.run(body())
+
+
+# Memory
+
+
+def settled() -> Awaitable[None]:
+    """Let everybody work who can."""
+
+    async def body() -> None:
+        for _ in range(2000):
+            await asyncio.sleep(0)
+
+    return body()
+
+
+def chunks_of(items: int) -> float:
+    return items * 60 / CHUNK_BYTES
+
+
+@pytest.mark.parametrize("rows", [3000, 9000])
+def test_a_cache_that_stalls_holds_the_source(rows: int) -> None:
+    """Chunks that were read and not stored yet are few, however large the table is."""
+
+    async def scenario(world: World) -> None:
+        gate = asyncio.Event()
+
+        class Gated(FakeCache):
+            async def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
+                if "/chunk/" in key:
+                    waiting.append(key)
+                    await gate.wait()
+                await super().set(key, value, ttl_seconds)
+
+        waiting: list[str] = []
+        world.cache = Gated("etl", world.account)
+        running = asyncio.create_task(world.run())
+        await settled()
+        assert len(waiting) == 4
+        # Four being stored, four that wait, one that waits to wait, and one being filled
+        assert chunks_of(world.source.handed_over) < 14
+        gate.set()
+        await running
+        assert world.figures == (rows, rows, 0)
+
+    play(scenario, fake_world(movies(rows)))
+
+
+@pytest.mark.parametrize("rows", [3000, 9000])
+def test_a_destination_that_stalls_holds_the_loader_and_at_the_bound_the_source(rows: int) -> None:
+    async def scenario(world: World) -> None:
+        sink = FakeSink("movies", account=world.tables)
+        sink.gate = asyncio.Event()
+        running = asyncio.create_task(world.run(sink))
+        await settled()
+        fetched = sum("/chunk/" in key for key in world.account.named("get"))
+        assert fetched == 4
+        stored = sum("/chunk/" in key for key in world.account.named("set"))
+        assert stored < 35  # all that there is room for
+        assert sum(len(value) for key, value in world.entries.items() if "/chunk/" in key) <= 10_000
+        assert chunks_of(world.source.handed_over) < stored + 14
+        sink.gate.set()
+        await running
+        assert world.figures == (rows, rows, 0)
+
+    play(scenario, fake_world(movies(rows), job=replace(JOB, max_cached_bytes=10_000)))
+
+
+def test_calls_at_once_are_few() -> None:
+    async def scenario(world: World) -> None:
+        await world.run()
+        # Four that store, four that fetch, and the ledger's keeper
+        assert 2 < world.account.peak <= 9
+
+    play(scenario, fake_world(movies(6000)))
+
+
+# Inspection
+
+
+def test_what_the_cache_holds(play_both: Callable[[Scenario], None]) -> None:
+    async def scenario(world: World) -> None:
+        world.source.rows = with_rejects(600, 100)
+        first = await world.extract()
+        second = await world.run()
+        found = await inspect_job("movies", world.cache)
+        assert [it.manifest.run_id for it in found.runs] == [second.run_id, first.run_id]
+        assert [it.current for it in found.runs] == [True, False]
+        assert found.current is not None
+        assert found.current.manifest == second.manifest
+        assert sum(it.rows for it in found.current.chunks) == 594
+        assert found.current.seconds_left is not None
+        assert 0 < found.current.seconds_left <= JOB.ttl_seconds
+        assert list(found.sample) == [item(row) for row in world.source.rows[1:6]]
+        row = await find_row("movies", world.cache, "593")
+        assert row is not None
+        assert row[1] == item(world.source.rows[593])
+        assert await find_row("movies", world.cache, "600") is None
+        assert (await check_chunks("movies", world.cache, first.run_id))[1] == []
+        _, rejects = await list_rejects("movies", world.cache, first.run_id)
+        assert len(rejects) == 6
+
+    play_both(scenario)
+
+
+def test_an_old_runs_ledger_that_has_expired_hides_nothing() -> None:
+    async def scenario(world: World) -> None:
+        first = await world.extract()
+        second = await world.extract()
+        await world.cache.delete(f"movies/{first.run_id}/ledger/0")
+        found = await inspect_job("movies", world.cache)
+        assert [(it.manifest.run_id, bool(it.chunks)) for it in found.runs] == [
+            (second.run_id, True),
+            (first.run_id, False),
+        ]
+        assert found.runs[1].seconds_left is None
+        for ask in (
+            lambda: find_row("movies", world.cache, "1", first.run_id),
+            lambda: check_chunks("movies", world.cache, first.run_id),
+        ):
+            with pytest.raises(CacheError, match="page 0 of the ledger"):
+                await ask()
+
+    play(scenario, fake_world(movies(200)))
