@@ -6,13 +6,39 @@ Every implementation, real or fake, passes the contract suite of its port in ``t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from etlcli.model import CreateOptions, Key, Relation, Selection, SnapshotRecord
+from etlcli.state import (
+    Claim,
+    Held,
+    Lease,
+    LeaseRecord,
+    LeaseWatch,
+    Lost,
+    Mark,
+    RunRecord,
+    Taken,
+    Watermark,
+    WatermarkEntry,
+)
 
-__all__ = ["Cache", "Reading", "Refusal", "Sink", "Snapshot", "Source"]
+__all__ = [
+    "Cache",
+    "History",
+    "Leases",
+    "Marks",
+    "Progress",
+    "Reading",
+    "Refusal",
+    "Sink",
+    "Snapshot",
+    "Source",
+    "StateStore",
+    "Watermarks",
+]
 
 
 class Reading(NamedTuple):
@@ -162,4 +188,148 @@ class Sink(Protocol):
         Raises:
             SinkError: The table does not exist (any more), or DynamoDB refuses all.
         """
+        ...
+
+
+class Leases(Protocol):
+    """The right to load for a job, one holder at a time."""
+
+    async def acquire(self, job: str, claim: Claim, watch: LeaseWatch) -> Taken | Held:
+        """Try once to take a job's lease. Waiting is the caller's: call again with the same claim and watch.
+
+        Of any number of claims at once one is taken. A lease that is ours by its holder's name is renewed and ours.
+
+        Args:
+            job: The job's name.
+            claim: Who wants it.
+            watch: What was seen of it so far; a new one for the first attempt.
+
+        Raises:
+            SinkError: The table cannot be made, is gone, or has a lease of a newer format.
+        """
+        ...
+
+    async def renew(self, lease: Lease) -> Lease | Lost:
+        """Renew a lease; the answer takes the place of the old one.
+
+        It tries for less than the period, so that its caller can tell in time that it is out of reach.
+
+        Raises:
+            SinkError: The table is gone, or DynamoDB refuses.
+        """
+        ...
+
+    async def release(self, lease: Lease) -> bool:
+        """Give a lease back; answer whether it was still ours."""
+        ...
+
+    async def fetch_lease(self, job: str) -> LeaseRecord | None:
+        """Look at a job's lease; None where nobody has it."""
+        ...
+
+
+class Progress(Protocol):
+    """Which chunks of a run are in the destination."""
+
+    async def acknowledge(self, job: str, run_id: str, chunks: Iterable[int]) -> None:
+        """Note that these chunks (by their numbers) are in the destination.
+
+        One write for each page of ``CHUNKS_PER_PAGE`` numbers, so callers gather many. Nothing that another writer
+        noted is lost, and noting twice is harmless.
+        """
+        ...
+
+    async def fetch_progress(self, job: str, run_id: str) -> frozenset[int]:
+        """The numbers of all chunks that were noted before this call."""
+        ...
+
+    async def clear_progress(self, job: str, run_id: str) -> None:
+        """Forget a run's progress; harmless where there is none."""
+        ...
+
+
+class History(Protocol):
+    """What became of earlier runs."""
+
+    async def put_run(self, record: RunRecord) -> None:
+        """Write a run's history, in place of what was known of this run: at its start, and when it is over."""
+        ...
+
+    async def fetch_run(self, job: str, run_id: str) -> RunRecord | None:
+        """One run's history; None where there is none."""
+        ...
+
+    async def fetch_runs(self, job: str | None, limit: int) -> list[RunRecord]:
+        """At most ``limit`` runs of one job, or of all of them, the newest first."""
+        ...
+
+
+class Watermarks(Protocol):
+    """How far incremental runs have come."""
+
+    async def fetch_watermark(self, job: str) -> WatermarkEntry:
+        """A job's watermark, with the version that ``move_watermark`` wants to hear.
+
+        Raises:
+            ConfigError: There is no state table, by configuration.
+        """
+        ...
+
+    async def move_watermark(self, job: str, watermark: Watermark, expected_version: int) -> bool:
+        """Set a job's watermark, if nobody has set or reset it since it was read with ``expected_version``.
+
+        Returns:
+            Whether it was set. Where not, what is there is newer than what was read.
+
+        Raises:
+            ConfigError: As in ``fetch_watermark``.
+        """
+        ...
+
+    async def reset_watermark(self, job: str) -> None:
+        """Forget a job's watermark; a run that read it before cannot set it any more.
+
+        Raises:
+            ConfigError: As in ``fetch_watermark``.
+        """
+        ...
+
+
+class Marks(Protocol):
+    """What the items of ``replace`` runs carry."""
+
+    async def fetch_mark(self, job: str) -> Mark | None:
+        """A job's mark; None where it never ran in this mode.
+
+        Raises:
+            ConfigError: There is no state table, by configuration.
+        """
+        ...
+
+    async def ensure_mark(self, job: str) -> Mark:
+        """A job's mark, which is made where there is none. Two that make it at once get the same.
+
+        Raises:
+            ConfigError: As in ``fetch_mark``.
+        """
+        ...
+
+
+class StateStore(Leases, Progress, History, Watermarks, Marks, Protocol):
+    """The state table: everything above, for many jobs, read with strong consistency.
+
+    What is only read does not make the table: without one there is nothing. What writes makes it when first needed. A
+    table that was there and is gone is an error to both.
+
+    Each method also raises ``SinkError`` where the table cannot be made or used, is gone, or has an entry that is
+    damaged or of a newer format; and ``UsageError`` where there is a table of that name with another key.
+    """
+
+    @property
+    def table(self) -> str | None:
+        """The table's name; None where there is none by configuration."""
+        ...
+
+    async def prepare(self) -> bool:
+        """See to it that the table is there and has the right key; answer whether it was made now."""
         ...

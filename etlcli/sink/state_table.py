@@ -1,0 +1,343 @@
+"""The state table as a table: made when first needed, read with strong consistency, written one item at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from etlcli.errors import SinkError, Throttled, Unavailable, UsageError
+from etlcli.model import CreateOptions, Key
+from etlcli.retry import RetryPolicy, retrying
+from etlcli.sink.table import Table
+from etlcli.sink.translate import Place, from_boto
+from etlcli.state.layout import EXPIRES, STATE_KEY
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from etlcli.progress import Counters
+
+__all__ = ["Answer", "Item", "StateTable"]
+
+Item: TypeAlias = dict[str, Any]
+"""An item in plain values: text, numbers, sets of whole numbers, and lists and dictionaries of these."""
+
+_NO_SUCH_TABLE = "ResourceNotFoundException"
+_CONDITION_FAILED = "ConditionalCheckFailedException"
+
+_WITHOUT = (
+    "extract, inspect-cache, create-table, plan and verify do not need it. Allow dynamodb:CreateTable and"
+    " dynamodb:DescribeTable on it, or have it made beforehand (on demand, hash key job (S), range key entry (S)).\n"
+    "[state] enabled = false does without: run and load then work, but nothing keeps two of them apart, a run that was"
+    " stopped begins anew, there is no history, and incremental and replace runs are refused."
+)
+
+
+class Answer(NamedTuple):
+    """What the table answered.
+
+    Attributes:
+        asked_at: By the steady clock: just before the request was sent that was answered.
+        answered_at: By the same clock: just after.
+        done: Whether the condition held and the write was made; True for what has no condition.
+        item: What was read; None where there is no such item.
+    """
+
+    asked_at: float
+    answered_at: float
+    done: bool
+    item: Item | None
+
+
+class StateTable:
+    """One table with the state's key.
+
+    Expressions name attributes as ``#name`` and values as ``:name``; what is behind them is filled in here, so that no
+    name is ever one of DynamoDB's reserved words.
+
+    Args:
+        client: A boto3 client with deadlines, which does not retry by itself.
+        place: The table, and where it is.
+        counters: Kept up to date: retries, throttles.
+        retry: The patience with each call.
+        clock: A steady clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        place: Place,
+        counters: Counters,
+        retry: RetryPolicy,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._place = place
+        self._counters = counters
+        self._retry = retry
+        self._clock = clock
+        self._administration = Table(client, place, counters, retry)
+        self._one_looks = asyncio.Lock()
+        self._known = False
+
+    async def ensure(self) -> bool:
+        """See to it that the table is there and has the right key; answer whether it was made now.
+
+        Raises:
+            UsageError: It has another key.
+            SinkError: It cannot be made or looked up.
+        """
+        async with self._one_looks:
+            if self._known or await self._look_up():
+                return False
+            await self._make()
+            self._known = True
+            return True
+
+    async def is_there(self) -> bool:
+        """Whether there is a table to read; once seen it is expected to stay.
+
+        Raises:
+            UsageError: It has another key.
+            SinkError: It cannot be looked up.
+        """
+        async with self._one_looks:
+            return self._known or await self._look_up()
+
+    async def get(self, job: str, entry: str, *, hurry_seconds: float | None = None) -> Answer:
+        """Read one item; ``hurry_seconds`` as in ``delete``."""
+        arguments = {"Key": _encoded({"job": job, "entry": entry}), "ConsistentRead": True}
+        return await self._call("GetItem", arguments, hurry_seconds)
+
+    async def query(
+        self, job: str, prefix: str = "", *, limit: int | None = None, backwards: bool = False
+    ) -> list[Item]:
+        """Read the items of one hash value whose range value starts with a prefix, in order; at most ``limit``."""
+        condition = "#job = :job AND begins_with(#entry, :prefix)" if prefix else "#job = :job"
+        values = {"job": job, "prefix": prefix} if prefix else {"job": job}
+        arguments = {
+            "KeyConditionExpression": condition,
+            **_placeholders([condition], values),
+            "ConsistentRead": True,
+            "ScanIndexForward": not backwards,
+        }
+        found: list[Item] = []
+        while True:
+            if limit is not None:
+                arguments["Limit"] = limit - len(found)
+            body = await self._request("Query", arguments)
+            found += [_decoded(item) for item in body.get("Items", [])]
+            # A page ends at 1 MB, whatever the limit.
+            if "LastEvaluatedKey" not in body or (limit is not None and len(found) >= limit):
+                return found
+            arguments["ExclusiveStartKey"] = body["LastEvaluatedKey"]
+
+    async def put(self, item: Item, when: str | None = None, values: Mapping[str, Any] | None = None) -> Answer:
+        """Write one item in place of what is there, if the condition holds."""
+        arguments: dict[str, Any] = {"Item": _encoded(item)}
+        if when is not None:
+            arguments |= {"ConditionExpression": when, **_placeholders([when], values or {})}
+        return await self._call("PutItem", arguments)
+
+    async def update(
+        self,
+        job: str,
+        entry: str,
+        change: str,
+        values: Mapping[str, Any],
+        *,
+        when: str,
+        hurry_seconds: float | None = None,
+    ) -> Answer:
+        """Change one item, if the condition holds; make it where it is not there and the condition allows that.
+
+        Args:
+            job: The hash value.
+            entry: The range value.
+            change: The update expression.
+            values: What both expressions name.
+            when: The condition.
+            hurry_seconds: As in ``delete``.
+        """
+        arguments = {
+            "Key": _encoded({"job": job, "entry": entry}),
+            "UpdateExpression": change,
+            "ConditionExpression": when,
+            **_placeholders([change, when], values),
+        }
+        return await self._call("UpdateItem", arguments, hurry_seconds)
+
+    async def delete(
+        self,
+        job: str,
+        entry: str,
+        when: str | None = None,
+        values: Mapping[str, Any] | None = None,
+        *,
+        hurry_seconds: float | None = None,
+    ) -> Answer:
+        """Remove one item, if the condition holds.
+
+        Args:
+            job: The hash value.
+            entry: The range value.
+            when: The condition.
+            values: What it names.
+            hurry_seconds: The deadline of one try, and the patience from the first failure on; None for the patience
+                of every other call.
+        """
+        arguments: dict[str, Any] = {"Key": _encoded({"job": job, "entry": entry})}
+        if when is not None:
+            arguments |= {"ConditionExpression": when, **_placeholders([when], values or {})}
+        return await self._call("DeleteItem", arguments, hurry_seconds)
+
+    async def _look_up(self) -> bool:
+        try:
+            found = await self._administration.key()
+        except SinkError as error:
+            raise SinkError(f"the state table cannot be used: {error.message}", hint=_WITHOUT) from error
+        if found is None:
+            return False
+        self._check(found)
+        self._known = True
+        return True
+
+    async def _make(self) -> None:
+        try:
+            await self._administration.create(STATE_KEY, CreateOptions(ttl_attribute=EXPIRES))
+        except SinkError as error:
+            # It may be there nevertheless: made by somebody else, or made by us without the right to set its expiry,
+            # which only keeps it small.
+            found = await self._administration.key()
+            if found is None:
+                raise SinkError(f"the state table cannot be made: {error.message}", hint=_WITHOUT) from error
+            self._check(found)
+
+    def _check(self, found: Key) -> None:
+        if found != STATE_KEY:
+            raise UsageError(
+                f"{self._place} is there with another key than the state needs\n"
+                f"  the table's: {found}\n"
+                f"  the state's: {STATE_KEY}",
+                hint="Choose another table for the state: [state] table",
+            )
+
+    async def _call(self, action: str, arguments: dict[str, Any], hurry_seconds: float | None = None) -> Answer:
+        # Of several tries only the times of the one that was answered count.
+        asked_at = answered_at = 0.0
+
+        async def once() -> dict[str, Any] | None:
+            nonlocal asked_at, answered_at
+            asked_at = self._clock()
+            try:
+                return await self._attempt(action, arguments, hurry_seconds)
+            finally:
+                answered_at = self._clock()
+
+        retry = self._retry
+        if hurry_seconds is not None:
+            retry = RetryPolicy(min(hurry_seconds, retry.patience), retry.base, retry.ceiling)
+        body = await retrying(once, retry, self._counters)
+        item = None if body is None else body.get("Item")
+        return Answer(asked_at, answered_at, body is not None, None if item is None else _decoded(item))
+
+    async def _request(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        return await retrying(lambda: self._attempt(action, arguments), self._retry, self._counters) or {}
+
+    async def _attempt(
+        self, action: str, arguments: dict[str, Any], deadline_seconds: float | None = None
+    ) -> dict[str, Any] | None:
+        """Ask once; None where the condition does not hold."""
+        methods: dict[str, Callable[..., Any]] = {
+            "DeleteItem": self._client.delete_item,
+            "GetItem": self._client.get_item,
+            "PutItem": self._client.put_item,
+            "Query": self._client.query,
+            "UpdateItem": self._client.update_item,
+        }
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                # A thread that misses the deadline goes on until the client's own: what it still does is harmless,
+                # since it is conditional on what it knew.
+                answer: dict[str, Any] = await asyncio.to_thread(
+                    methods[action], TableName=self._place.table, **arguments
+                )
+        except TimeoutError as error:
+            raise Unavailable(
+                f"no answer to {action} on {self._place} in {deadline_seconds:g} seconds",
+                hint="check that the endpoint can be reached from here",
+            ) from error
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if code == _CONDITION_FAILED:
+                return None
+            if code == _NO_SUCH_TABLE:
+                raise SinkError(
+                    f"the state table is gone: {self._place} was deleted while it was in use",
+                    hint="Run the same command: it makes the table anew. What it held is lost: progress, watermarks and"
+                    " history.",
+                ) from error
+            raise self._translated(error, action) from error
+        except (BotoCoreError, ResponseParserError) as error:
+            raise self._translated(error, action) from error
+        return answer
+
+    def _translated(self, error: Any, action: str) -> Exception:
+        translated = from_boto(error, place=self._place, action=action)
+        if isinstance(translated, Throttled):
+            self._counters.throttles += 1
+        return translated
+
+
+def _placeholders(expressions: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {name for expression in expressions for name in re.findall(r"#(\w+)", expression)}
+    arguments: dict[str, Any] = {"ExpressionAttributeNames": {f"#{name}": name for name in sorted(names)}}
+    if values:
+        arguments["ExpressionAttributeValues"] = {f":{name}": _attribute(value) for name, value in values.items()}
+    return arguments
+
+
+def _encoded(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _attribute(value) for name, value in item.items()}
+
+
+def _decoded(item: Mapping[str, Any]) -> Item:
+    return {name: _plain(attribute) for name, attribute in item.items()}
+
+
+def _attribute(value: Any) -> dict[str, Any]:
+    # boto3's own serializer refuses floats.
+    if isinstance(value, str):
+        return {"S": value}
+    if isinstance(value, int | float):
+        return {"N": repr(value)}
+    if isinstance(value, set | frozenset):
+        return {"NS": [str(number) for number in sorted(value)]}
+    if isinstance(value, Mapping):
+        return {"M": _encoded(value)}
+    return {"L": [_attribute(part) for part in value]}
+
+
+def _plain(attribute: Mapping[str, Any]) -> Any:
+    ((kind, value),) = attribute.items()
+    match kind:
+        case "N":
+            return _number(value)
+        case "NS":
+            return {_number(part) for part in value}
+        case "M":
+            return _decoded(value)
+        case "L":
+            return [_plain(part) for part in value]
+        case _:
+            return value
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
