@@ -12,8 +12,8 @@ from etlcli.budget import CacheBudget
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.packed import Packed, Packer
 from etlcli.cache.staging import Staging
-from etlcli.encoding import RowEncoder
-from etlcli.model import ChunkRecord, Manifest, Reject, SnapshotRecord, Totals
+from etlcli.encoding import Encoded, RowEncoder
+from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, Totals
 from etlcli.plan import Plan
 from etlcli.ports import Snapshot
 from etlcli.progress import Counters
@@ -37,6 +37,7 @@ class _Filled:
     number: int
     packed: Packed
     rejected: int
+    dropped: int
     first_key: tuple[str | None, ...]
     last_key: tuple[str | None, ...]
 
@@ -50,13 +51,15 @@ class _Filling:
         self.first_line: bytes | None = None
         self._last_line = b""
         self._rejected = 0
+        self._dropped = 0
 
-    def add(self, lines: list[bytes], items: list[bytes], rejected: int) -> None:
+    def add(self, lines: list[bytes], encoded: Encoded) -> None:
         """Add a stretch of the source: its lines, and what became of them."""
         self.first_line = lines[0] if self.first_line is None else self.first_line
         self._last_line = lines[-1]
-        self._rejected += rejected
-        self.packer.add(items)
+        self._rejected += len(encoded.rejects)
+        self._dropped += encoded.dropped
+        self.packer.add(encoded.items)
 
     def finish(self, encoder: RowEncoder) -> _Filled:
         """Close it; there is at least one line in it."""
@@ -65,6 +68,7 @@ class _Filling:
             number=self.number,
             packed=self.packer.finish(),
             rejected=self._rejected,
+            dropped=self._dropped,
             first_key=encoder.key_text(self.first_line),
             last_key=encoder.key_text(self._last_line),
         )
@@ -161,15 +165,16 @@ class Extraction:
         chunk = _Filling(0)
         async with aclosing(self._snapshot.read(self._plan.reading)) as batches:  # type: ignore[type-var]
             async for batch in batches:
-                for lines, items, rejects, size in self._pieces(batch):
+                for lines, encoded, size in self._pieces(batch):
                     if not chunk.packer.has_room(size):
                         await filled.put(chunk.finish(self._encoder))
                         chunk = _Filling(chunk.number + 1)
-                    if rejects:
-                        self._rejected += len(rejects)
-                        await self._rejects.add(rejects)
+                    if encoded.rejects:
+                        self._rejected += len(encoded.rejects)
+                        await self._rejects.add(encoded.rejects)
                     self._counters.rows_extracted += len(lines)
-                    chunk.add(lines, items, len(rejects))
+                    self._counters.rows_dropped += encoded.dropped
+                    chunk.add(lines, encoded)
                     if chunk.packer.full:
                         await filled.put(chunk.finish(self._encoder))
                         chunk = _Filling(chunk.number + 1)
@@ -178,13 +183,13 @@ class Extraction:
         for _ in range(_STORES_IN_FLIGHT):
             await filled.put(None)
 
-    def _pieces(self, batch: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes], list[Reject], int]]:
-        """Encode a batch in pieces, small beside a chunk: lines, items, rejects, bytes that the items will take."""
+    def _pieces(self, batch: list[bytes]) -> Iterator[tuple[list[bytes], Encoded, int]]:
+        """Encode a batch in pieces, small beside a chunk: lines, what became of them, bytes that the items take."""
         start = 0
         while start < len(batch):
             lines = batch[start : start + self._piece_rows]
-            items, rejects = self._encoder.encode(lines)
-            size = sum(map(len, items)) + len(items)
+            encoded = self._encoder.encode_batch(lines)
+            size = sum(map(len, encoded.items)) + len(encoded.items)
             if size > _PIECE_BYTES and len(lines) > 1:
                 # Again in smaller pieces, and so are the rows to come, which will be much alike.
                 self._piece_rows = max(1, len(lines) * _PIECE_BYTES // (2 * size))
@@ -192,7 +197,7 @@ class Extraction:
             if len(lines) == self._piece_rows and size < _PIECE_BYTES // 4:
                 self._piece_rows = min(_PIECE_ROWS, self._piece_rows * 2)
             start += len(lines)
-            yield lines, items, rejects, size
+            yield lines, encoded, size
 
     async def _store(
         self, filled: asyncio.Queue[_Filled | None], stored: Callable[[ChunkRecord], Awaitable[None]]
@@ -207,7 +212,7 @@ class Extraction:
                 number=chunk.number,
                 rows=packed.rows,
                 rejected=chunk.rejected,
-                dropped=0,
+                dropped=chunk.dropped,
                 bytes_encoded=packed.bytes_encoded,
                 bytes_stored=len(packed.entry),
                 stored_digest=packed.stored_digest,

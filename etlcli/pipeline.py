@@ -19,7 +19,7 @@ from etlcli.budget import CacheBudget
 from etlcli.cache.documents import UnreadableError
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import RUNS_KEPT, Staging
-from etlcli.encoding import EncodingOptions
+from etlcli.encoding import Recipe
 from etlcli.errors import CacheError, EtlError, SourceError, TerminalError, UsageError
 from etlcli.extraction import Extraction, new_manifest
 from etlcli.loading import Loading
@@ -36,7 +36,7 @@ __all__ = ["create_table", "extract", "find_run", "load", "prepare_table", "run"
 _BEST_COMPRESSION = 8
 
 
-async def extract(job: Job, options: EncodingOptions, source: Source, cache: Cache, report: Report) -> None:
+async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, report: Report) -> None:
     """Move a job's rows from the source into the cache.
 
     Raises:
@@ -45,13 +45,13 @@ async def extract(job: Job, options: EncodingOptions, source: Source, cache: Cac
     """
     with _first_error():
         async with source.snapshot() as snapshot:
-            plan = await _planned(job, options, source, snapshot, report)
+            plan = await _planned(job, recipe, source, snapshot, report)
             _refuse_oversize(plan)
             staging = Staging(cache, job.name)
             await staging.ensure()
             budget = CacheBudget(job.max_cached_bytes, loading=False)
             await _hold_superseded(staging, budget, report)
-            extraction, ledger = await _started(plan, options, source, snapshot, staging, budget, report)
+            extraction, ledger = await _started(plan, recipe, source, snapshot, staging, budget, report)
             async with _kept(ledger):
                 report.manifest = await extraction.run(_nothing)
 
@@ -96,7 +96,7 @@ async def load(job: Job, run_id: str | None, create: CreateOptions, cache: Cache
 
 async def run(
     job: Job,
-    options: EncodingOptions,
+    recipe: Recipe,
     create: CreateOptions,
     source: Source,
     cache: Cache,
@@ -112,13 +112,13 @@ async def run(
     with _first_error():
         async with AsyncExitStack() as reading:
             snapshot = await reading.enter_async_context(source.snapshot())
-            plan = await _planned(job, options, source, snapshot, report)
+            plan = await _planned(job, recipe, source, snapshot, report)
             await prepare_table(sink, plan.key, create, report)
             staging = Staging(cache, job.name)
             await staging.ensure()
             budget = CacheBudget(job.max_cached_bytes, loading=True)
             await _hold_superseded(staging, budget, report)
-            extraction, ledger = await _started(plan, options, source, snapshot, staging, budget, report)
+            extraction, ledger = await _started(plan, recipe, source, snapshot, staging, budget, report)
             loading = _loading(staging, sink, ledger.manifest, report)
             chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
 
@@ -144,7 +144,7 @@ async def run(
 
 
 async def create_table(
-    job: Job, options: EncodingOptions, create: CreateOptions, source: Source, sink: Sink, report: Report
+    job: Job, recipe: Recipe, create: CreateOptions, source: Source, sink: Sink, report: Report
 ) -> Key:
     """Make a job's destination table, with the key that the source gives it; harmless where it is there with the same.
 
@@ -156,7 +156,7 @@ async def create_table(
         EtlError: Source or destination failed.
     """
     async with source.snapshot() as snapshot:
-        plan = make_plan(job, await snapshot.describe(job.selection), source.description, options)
+        plan = make_plan(job, await snapshot.describe(job.selection), source.description, recipe)
     report.warnings += plan.warnings
     await prepare_table(sink, plan.key, create, report)
     return plan.key
@@ -212,10 +212,10 @@ async def find_run(staging: Staging, run_id: str | None) -> Manifest:
     return manifest
 
 
-async def _planned(job: Job, options: EncodingOptions, source: Source, snapshot: Snapshot, report: Report) -> Plan:
+async def _planned(job: Job, recipe: Recipe, source: Source, snapshot: Snapshot, report: Report) -> Plan:
     """Look at the source, decide, and refuse what two rows would fight over."""
     report.counters.stage = "planning"
-    plan = make_plan(job, await snapshot.describe(job.selection), source.description, options)
+    plan = make_plan(job, await snapshot.describe(job.selection), source.description, recipe)
     report.warnings += plan.warnings
     if job.selection.query is None and job.selection.where is None:
         estimates = [figure for figure in (plan.relation.estimated_rows, job.selection.limit) if figure is not None]
@@ -235,7 +235,7 @@ async def _planned(job: Job, options: EncodingOptions, source: Source, snapshot:
 
 async def _started(
     plan: Plan,
-    options: EncodingOptions,
+    recipe: Recipe,
     source: Source,
     snapshot: Snapshot,
     staging: Staging,
@@ -251,7 +251,7 @@ async def _started(
     report.counters.stage = "extracting"
     extraction = Extraction(
         plan=plan,
-        encoder=row_encoder(plan, options),
+        encoder=row_encoder(plan, recipe),
         snapshot=snapshot,
         staging=staging,
         ledger=ledger,

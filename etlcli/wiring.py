@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from etlcli.config import JobOptions, Settings, momento_access
-from etlcli.encoding import EncodingOptions
+from etlcli.encoding import EncodingOptions, Recipe, ShapeOptions, load_transform
 from etlcli.ports import Source
 from etlcli.progress import Counters
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from etlcli.cache.momento import MomentoCache
     from etlcli.sink.dynamodb import DynamoDBSink
 
-__all__ = ["encoding_options", "open_cache", "open_sink", "open_source"]
+__all__ = ["open_cache", "open_sink", "open_source", "recipe_of"]
 
 # moto takes any credentials, and botocore signs with none. Never the user's own, which are no toy's business.
 _EMBEDDED_CREDENTIAL = "embedded"
@@ -70,6 +70,28 @@ def open_sink(settings: Settings, table: str, counters: Counters) -> AbstractAsy
     )
 
 
-def encoding_options(options: JobOptions) -> EncodingOptions:
-    """Take out of a job's options what decides how its rows become items."""
-    return EncodingOptions(on_unrepresentable=options.on_unrepresentable, json_as=options.json)
+def recipe_of(options: JobOptions) -> Recipe:
+    """Take out of a job's options what decides how its rows become items; imports the user's own function.
+
+    Raises:
+        ConfigError: The function cannot be imported.
+    """
+    return Recipe(
+        EncodingOptions(
+            on_unrepresentable=options.on_unrepresentable,
+            json_as=options.json,
+            null_as=options.null,
+            timestamps_as=options.timestamps,
+        ),
+        ShapeOptions(
+            drop=options.drop,
+            rename=options.rename,
+            cast=options.cast,
+            mask=options.mask,
+            has_mask_key=options.mask_key is not None,
+            attributes=options.attributes,
+            transforms=options.transform is not None,
+        ),
+        mask_key=options.mask_key.encode() if options.mask_key is not None else None,
+        transform=load_transform(options.transform) if options.transform is not None else None,
+    )

@@ -10,6 +10,7 @@ from etlcli.cli import options
 from etlcli.cli.execute import answer, run_async, settle
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.config import JobFlags, create_options, resolve_job, resolve_options
+from etlcli.model import Key
 from etlcli.report import Report
 
 __all__ = ["create_table"]
@@ -29,40 +30,39 @@ def create_table(
 ) -> None:
     """Make the destination table with the key that the source gives it, and wait until it is ACTIVE.
 
-    Harmless where the table is there with the same key. Tags, point-in-time recovery, deletion protection and the TTL
-    attribute come from [destination] in the config. Billing is on demand.
+    Harmless where the table is there with the same key. Tags, point-in-time
+    recovery, deletion protection and the TTL attribute come from the config's
+    section on the destination. Billing is on demand.
 
     Example:
       momento-etl create-table movies
     """
     speaker = Output(output, quiet=quiet, verbose=verbose)
 
-    def work() -> dict[str, Any]:
+    def work(report: Report) -> dict[str, Any]:
         settings = settle(speaker, config, local=local, source=True, sink=True)
         flags = JobFlags(query=query, columns=columns, key=key, destination=destination)
         job = resolve_job(settings, name, flags)
         encoding = resolve_options(settings, name, flags)
-        report = Report(job.name, destination=job.destination)
+        report.job, report.destination = job.name, job.destination
 
-        async def main() -> Any:
+        async def main() -> Key:
             from etlcli import pipeline, wiring
 
             source = wiring.open_source(settings, report.counters)
             async with wiring.open_sink(settings, job.destination, report.counters) as sink:
                 return await pipeline.create_table(
-                    job, wiring.encoding_options(encoding), create_options(settings), source, sink, report
+                    job, wiring.recipe_of(encoding), create_options(settings), source, sink, report
                 )
 
-        made = run_async(main)
+        made: Key = run_async(main, speaker)
         for warning in report.warnings:
             speaker.warn(warning)
-        state = "made, and ACTIVE" if report.table_created else "there already, with this key"
-        speaker.data(f"Table {job.destination}: {state} ({made}).")
+        state = "is made, and ACTIVE" if report.table_created else "is there already, with the same key"
+        speaker.data(f"Table {job.destination} {state}: {made}")
         return {
-            "job": job.name,
-            "destination": job.destination,
             "created": report.table_created,
             "key": [{"name": attribute.name, "type": attribute.type} for attribute in made.attributes],
         }
 
-    answer("create-table", speaker, work)
+    answer("create-table", speaker, work, job=name)

@@ -33,13 +33,14 @@ def run(
 ) -> None:
     """Extract and load, overlapped: table rows through the cache into DynamoDB.
 
-    Whole items are put: attributes that others added to the same item are gone. The destination table is made where
-    it is missing. Run it again, and it copies again.
+    Whole items are put: attributes that others added to the same item are gone.
+    The destination table is made where it is missing. Run it again, and it copies
+    again.
 
     Examples:
       momento-etl run --local --table movies
-
-      momento-etl run --table sales.orders --where "placed_on >= '2026-01-01'" --output json
+      momento-etl run --table sales.orders --where "placed_on >= '2026-01-01'"
+      momento-etl run --table movies --destination films --output json
     """
     speaker = Output(output, quiet=quiet, verbose=verbose)
     flags = JobFlags(
@@ -71,12 +72,22 @@ def run(
                 wiring.open_sink(settings, job.destination, counters) as sink,
             ):
                 await pipeline.run(
-                    job, wiring.encoding_options(chosen), create_options(settings), source, staged, sink, report
+                    job, wiring.recipe_of(chosen), create_options(settings), source, staged, sink, report
                 )
 
         return main
 
-    transfer("run", speaker, work, job=table or "")
+    transfer(
+        "run",
+        speaker,
+        work,
+        job=table or "",
+        bars=("read", "cached", "written"),
+        follow_up=lambda report: (
+            f"momento-etl inspect-cache {options.quoted(report.job)}"
+            + options.written(cache=cache, config=config, local=local)
+        ),
+    )
 
 
 def extract(
@@ -97,7 +108,8 @@ def extract(
 ) -> None:
     """Read a table into the cache, and print the run_id on stdout.
 
-    What load needs travels in the cache: load opens no PostgreSQL, extract needs no DynamoDB.
+    What load needs travels in the cache: load opens no PostgreSQL, extract needs no
+    DynamoDB.
 
     Example:
       momento-etl extract --table movies && momento-etl load --table movies
@@ -125,12 +137,21 @@ def extract(
 
             source = wiring.open_source(settings, report.counters)
             async with wiring.open_cache(settings, job.cache, report.counters) as staged:
-                await pipeline.extract(job, wiring.encoding_options(chosen), source, staged, report)
+                await pipeline.extract(job, wiring.recipe_of(chosen), source, staged, report)
 
         return main
 
     transfer(
-        "extract", speaker, work, job=table or "", loads=False, after=lambda report: speaker.data(str(report.run_id))
+        "extract",
+        speaker,
+        work,
+        job=table or "",
+        bars=("read", "cached"),
+        follow_up=lambda report: (
+            f"momento-etl load --table {options.quoted(report.job)}"
+            + options.written(cache=cache, config=config, local=local)
+        ),
+        after=lambda report: speaker.data(str(report.run_id)),
     )
 
 
@@ -170,4 +191,14 @@ def load(
 
         return main
 
-    transfer("load", speaker, work, job=table or "")
+    transfer(
+        "load",
+        speaker,
+        work,
+        job=table or "",
+        bars=("written",),
+        follow_up=lambda report: (
+            f"momento-etl inspect-cache {options.quoted(report.job)}"
+            + options.written(cache=cache, config=config, local=local)
+        ),
+    )

@@ -25,12 +25,14 @@ from etlcli.config.schema import (
     CacheSettings,
     DestinationSettings,
     Option,
+    PriceSettings,
     SourceSettings,
+    StateSettings,
     TableSettings,
     option_named,
 )
 from etlcli.config.settings import Half, Origin, Settings, create_options
-from etlcli.config.units import format_duration, format_size, parse_duration, parse_size
+from etlcli.config.units import Overlap, Share, format_duration, format_size, parse_duration, parse_size
 
 __all__ = [
     "SECTIONS",
@@ -43,8 +45,12 @@ __all__ = [
     "MomentoAccess",
     "Option",
     "Origin",
+    "Overlap",
+    "PriceSettings",
     "Settings",
+    "Share",
     "SourceSettings",
+    "StateSettings",
     "TableSettings",
     "connect_embedded",
     "connection",

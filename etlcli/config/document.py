@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from etlcli.config import locate
@@ -79,10 +80,11 @@ def read_file(path: Path) -> Document:
     """
     text = _decoded(path, _bytes(path))
     try:
-        tables = tomllib.loads(text)
+        # Numbers stay as they are written: a float would lose digits of them.
+        tables = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error(path, str(error)) from None
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):
         # A number of thousands of digits, or thousands of brackets: tomllib lets Python's own errors through.
         raise ConfigError(f"{path} is not a config: it has values that are too large", hint=_EXAMPLE_HINT) from None
     return Document(path, tables, locate.locate(text, tables))

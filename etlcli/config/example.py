@@ -23,7 +23,11 @@ environment variables, they are listed, the strongest first.
 
 A text can stand for the value of an environment variable: "env:NAME". Keep passwords and keys there, not here.
 
-Durations: "90s", "80m", "24h", or a number of seconds. Sizes: "256KB", "80MB", "1GiB", or a number of bytes."""
+Durations: "90s", "80m", "24h", or a number of seconds. Sizes: "256KB", "80MB", "1GiB", or a number of bytes. Shares: \
+"50%", or a number.
+
+Names of columns with spaces and the like stand in quotes where TOML wants it: cast = {{ "Unit Price" = "S" }}. In a \
+template, a name with braces, a colon or outer spaces stands in quotes within the braces: '{{"odd: name"}}'."""
 
 
 def example_file() -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Literal
 
 from etlcli.config.kinds import BadValue
@@ -12,6 +15,7 @@ from etlcli.config.problems import as_error
 from etlcli.config.schema import SECTIONS, TableSettings
 from etlcli.config.settings import Settings
 from etlcli.config.suggest import listed
+from etlcli.config.units import Overlap, Share
 from etlcli.errors import UsageError
 from etlcli.model import Job, Selection
 
@@ -35,10 +39,14 @@ class JobFlags:
     mode: str | None = None
     ttl: str | None = None
     on_unrepresentable: str | None = None
+    max_rejects: str | None = None
+    max_deletes: str | None = None
 
 
 _NO_FLAGS = JobFlags()
 _TABLES = SECTIONS["tables"]
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_OF_TABLE = TableSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +57,43 @@ class JobOptions:
         mode: What becomes of items that are there already.
         on_unrepresentable: What becomes of numbers that DynamoDB cannot hold.
         json: How json and jsonb columns arrive.
+        null: What a NULL becomes.
+        timestamps: What a timestamp with time zone becomes.
+        drop: Columns that become no attribute.
+        rename: Columns to attribute names.
+        cast: Columns to attribute types.
+        attributes: Attributes to add: templates and constants.
+        mask: Columns to what hides their values.
+        mask_key: The secret key of ``hmac`` masks.
+        transform: The user's own function, ``module:function``.
+        max_rejects: The most rows that may be rejected; None for any number.
+        max_deletes: The most items that mode ``replace`` may delete.
+        mark: The attribute that mode ``replace`` marks items with.
+        incremental_key: The column that tells what is new; None to take all.
+        overlap: How far an incremental run reaches back; None for the default of the column's type.
+        schema_contract: What happens when columns changed.
+        layout: How rows are kept in the cache.
     """
 
-    mode: Literal["upsert"] = "upsert"
+    mode: Literal["upsert", "replace"] = "upsert"
     on_unrepresentable: Literal["reject", "string", "fail"] = "reject"
     json: Literal["native", "string"] = "native"
+    null: Literal["absent", "null"] = "absent"
+    timestamps: Literal["iso", "epoch"] = "iso"
+    drop: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    cast: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    attributes: Mapping[str, str | bool | int | Decimal] = field(default_factory=lambda: _NOTHING)
+    mask: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    mask_key: str | None = field(default=None, repr=False)
+    transform: str | None = None
+    max_rejects: Share | None = None
+    max_deletes: Share = _OF_TABLE.max_deletes
+    mark: str = _OF_TABLE.mark
+    incremental_key: str | None = None
+    overlap: Overlap | None = None
+    schema_contract: Literal["evolve", "freeze"] = "evolve"
+    layout: Literal["packed", "rows"] = "packed"
 
 
 def resolve_job(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAGS) -> Job:
@@ -94,9 +134,36 @@ def resolve_job(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAG
 
 
 def resolve_options(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAGS) -> JobOptions:
-    """Fill in how a job's rows are turned into items and put; the rest is as for ``resolve_job``."""
-    _, wanted = _wanted(settings, _given_name(settings, name, flags), flags)
-    return JobOptions(mode=wanted.mode, on_unrepresentable=wanted.on_unrepresentable, json=wanted.json)
+    """Fill in how a job's rows are turned into items and put; the rest is as for ``resolve_job``.
+
+    Raises:
+        UsageError: As for ``resolve_job``.
+        ConfigError: The same; or the key of masks, which only this needs, refers to something that is missing.
+    """
+    job, wanted = _wanted(settings, _given_name(settings, name, flags), flags)
+    if problem := settings.deferred.get(_mask_key(job)):
+        raise as_error([problem])
+    return JobOptions(
+        mode=wanted.mode,
+        on_unrepresentable=wanted.on_unrepresentable,
+        json=wanted.json,
+        null=wanted.null,
+        timestamps=wanted.timestamps,
+        drop=wanted.drop or (),
+        rename=wanted.rename or _NOTHING,
+        cast=wanted.cast or _NOTHING,
+        attributes=wanted.attributes or _NOTHING,
+        mask=wanted.mask or _NOTHING,
+        mask_key=wanted.mask_key,
+        transform=wanted.transform,
+        max_rejects=wanted.max_rejects,
+        max_deletes=wanted.max_deletes,
+        mark=wanted.mark,
+        incremental_key=wanted.incremental_key,
+        overlap=wanted.overlap,
+        schema_contract=wanted.schema_contract,
+        layout=settings.cache.layout,
+    )
 
 
 def _given_name(settings: Settings, name: str | None, flags: JobFlags) -> str:
@@ -123,10 +190,19 @@ def _wanted(settings: Settings, name: str, flags: JobFlags) -> tuple[str, TableS
             f"--query, and {header(_TABLES, job)} reads the table {section.source}",
             hint="Leave --query out, or name another job with --table.",
         )
-    problems = settings.problems(f"tables.{job}")
+    # The key of masks is for those who make items: ``load`` and others get along without it.
+    problems = [
+        problem
+        for path, problem in settings.deferred.items()
+        if path.rpartition(".")[0] == f"tables.{job}" and path != _mask_key(job)
+    ]
     if problems:
         raise as_error(problems)
     return job, replace(section, **given)
+
+
+def _mask_key(job: str) -> str:
+    return f"tables.{job}.mask_key"
 
 
 def _job_and_section(settings: Settings, name: str) -> tuple[str, TableSettings]:

@@ -5,24 +5,32 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from etlcli.config import momento, names, units
 
 __all__ = [
+    "Attributes",
     "BadValue",
     "Choice",
+    "ChoiceMap",
     "Count",
     "Duration",
     "DynamoUrl",
     "Endpoint",
     "Flag",
+    "FunctionName",
     "HostPort",
     "Kind",
     "NameList",
+    "NameMap",
+    "OverlapAmount",
     "PostgresAddress",
+    "Price",
     "ResourceName",
+    "ShareOf",
     "Size",
     "Tags",
     "Text",
@@ -94,7 +102,7 @@ def found(value: object, *, shown: bool = True) -> str:
         return "an empty text"
     if isinstance(value, str):
         kind, text = "a text", f'"{value}"'
-    elif isinstance(value, int | float):
+    elif isinstance(value, int | float | Decimal):
         kind, text = "a number", str(value)
     else:
         kind, text = "a date or a time", str(value)
@@ -225,19 +233,15 @@ class Choice(Kind):
 
     Args:
         values: The words.
-        later: Words that a later version will take; they get a message of their own.
     """
 
-    def __init__(self, *values: str, later: tuple[str, ...] = ()) -> None:
+    def __init__(self, *values: str) -> None:
         self.values = values
-        self.later = later
         self.expects = " or ".join(f'"{value}"' for value in values)
 
     def of_text(self, text: str) -> str:
         """See the class."""
         word = text.strip()
-        if word in self.later:
-            raise BadValue(f'cannot be "{word}" in this version', f"Use {self.expects}.")
         if word not in self.values:
             raise self.mismatch(text)
         return word
@@ -285,7 +289,7 @@ class NameList(Kind):
     def _checked(self, listed: list[str]) -> tuple[str, ...]:
         if not listed:
             raise BadValue("is an empty list", "Name at least one column, or leave the option out.")
-        if not all(name.strip() for name in listed):
+        if not all(listed):
             raise BadValue("has an empty name in it")
         twice = next((name for name in listed if listed.count(name) > 1), None)
         if twice is not None:
@@ -319,6 +323,155 @@ class Tags(Kind):
             if key.lower().startswith("aws:"):
                 raise BadValue(f"has the tag `{key}`; names that start with aws: are AWS's own")
         return MappingProxyType(dict(value))
+
+
+class _Map(Kind):
+    """A table of TOML, kept as a read-only mapping. What stands in it is taken literally, never as a reference."""
+
+    scalar = False
+
+    def of_text(self, text: str) -> object:
+        """No text gives a table."""
+        raise self.mismatch(text)
+
+    def of_toml(self, value: object) -> Mapping[str, object]:
+        """See the class."""
+        if not isinstance(value, dict):
+            raise self.mismatch(value)
+        if "" in value:
+            raise BadValue("has an empty name in it")
+        return MappingProxyType({name: self._value(name, content) for name, content in value.items()})
+
+    @abstractmethod
+    def _value(self, name: str, value: object) -> object:
+        """Read what stands behind a name."""
+
+
+class NameMap(_Map):
+    """Columns to the names of attributes."""
+
+    expects = 'a table of names such as { movie_id = "id" }'
+
+    def _value(self, name: str, value: object) -> object:
+        if not isinstance(value, str):
+            raise BadValue(f"has to give `{name}` a name in quotes; found {found(value)}")
+        if not value:
+            raise BadValue(f"gives `{name}` an empty name")
+        return value
+
+
+class ChoiceMap(_Map):
+    """Columns to one of some words.
+
+    Args:
+        values: The words.
+    """
+
+    def __init__(self, *values: str) -> None:
+        self.values = values
+        self.words = " or ".join(f'"{value}"' for value in values)
+        self.expects = f'a table such as {{ movie_id = "{values[0]}" }}, of {self.words}'
+
+    def _value(self, name: str, value: object) -> object:
+        if value not in self.values:
+            raise BadValue(f"has to give `{name}` {self.words}; found {found(value)}")
+        return value
+
+
+class Attributes(_Map):
+    """Names of attributes to texts (templates, too), numbers, true or false. Numbers are exact."""
+
+    expects = 'a table such as { sk = "RELEASE#{release_date}", version = 1 }'
+
+    def _value(self, name: str, value: object) -> object:
+        if not isinstance(value, str | bool | int | Decimal) or (isinstance(value, Decimal) and not value.is_finite()):
+            raise BadValue(f"has to give `{name}` a text, a number, true or false; found {found(value)}")
+        return value
+
+
+class ShareOf(Kind):
+    """A number or a percentage, kept as a ``units.Share``.
+
+    Args:
+        what: Of what, in words: ``rows``.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.expects = f'a number of {what}, or a percentage such as "50%"'
+
+    def of_text(self, text: str) -> units.Share:
+        """See ``parse_share``."""
+        try:
+            return units.parse_share(text)
+        except ValueError:
+            raise self.mismatch(text) from None
+
+    def of_toml(self, value: object) -> units.Share:
+        """A number without quotes is a number."""
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return units.Share(Decimal(value), is_percentage=False)
+        if isinstance(value, str):
+            return self.of_text(value)
+        raise self.mismatch(value, 'A percentage stands in quotes: "50%".')
+
+
+class OverlapAmount(Kind):
+    """A duration or a number, kept as a ``units.Overlap``; which of them an incremental key takes is seen later."""
+
+    expects = 'a duration such as "5m" for times, or a number for numbers'
+
+    def of_text(self, text: str) -> units.Overlap:
+        """See ``parse_overlap``."""
+        try:
+            return units.parse_overlap(text)
+        except ValueError:
+            raise self.mismatch(text) from None
+
+    def of_toml(self, value: object) -> units.Overlap:
+        """See the class."""
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return units.Overlap(value, is_duration=False)
+        if isinstance(value, str):
+            return self.of_text(value)
+        raise self.mismatch(value)
+
+
+class Price(Kind):
+    """An amount of money, kept exactly."""
+
+    expects = "a price in US dollars such as 0.625"
+
+    def of_text(self, text: str) -> Decimal:
+        """See the class."""
+        try:
+            return self._checked(Decimal(text.strip()), text)
+        except InvalidOperation:
+            raise self.mismatch(text) from None
+
+    def of_toml(self, value: object) -> Decimal:
+        """A number without quotes."""
+        if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+            return self._checked(Decimal(value), value)
+        raise self.mismatch(value)
+
+    def _checked(self, price: Decimal, value: object) -> Decimal:
+        if not price.is_finite() or price.is_signed():
+            raise self.mismatch(value)
+        return price
+
+
+class FunctionName(Kind):
+    """A Python function: ``module:function``."""
+
+    expects = 'a Python function such as "my_transforms:clean"'
+
+    def of_text(self, text: str) -> str:
+        """See the class; whether there is such a function is seen when it is imported."""
+        name = text.strip()
+        module, colon, path = name.partition(":")
+        if not colon or not all(part.isidentifier() for dotted in (module, path) for part in dotted.split(".")):
+            raise self.mismatch(text)
+        return name
 
 
 class ResourceName(Kind):

@@ -25,8 +25,10 @@ from etlcli.config.schema import (
     CacheSettings,
     DestinationSettings,
     Option,
+    PriceSettings,
     Section,
     SourceSettings,
+    StateSettings,
     TableSettings,
 )
 from etlcli.config.settings import HALVES, Origin, Settings
@@ -88,7 +90,9 @@ class _Loader:
         """
         outline = Outline(self.document)
         self.problems += outline.problems
-        source, cache, destination = (self._section(SECTIONS[half], outline.sections.get(half, {})) for half in HALVES)
+        source, cache, destination, state, prices = (
+            self._section(SECTIONS[name], outline.sections.get(name, {})) for name in (*HALVES, "state", "prices")
+        )
         tables = {name: self._table(name, written) for name, written in outline.tables.items()}
         self._check_variables()
         if self.problems:
@@ -99,6 +103,8 @@ class _Loader:
             source=SourceSettings(**source) if source or libpq else None,
             cache=CacheSettings(**cache),
             destination=DestinationSettings(**destination),
+            state=StateSettings(**state),
+            prices=PriceSettings(**prices),
             tables=MappingProxyType(tables),
             config_path=self.document.path if self.document else None,
             local=local,

@@ -3,29 +3,40 @@
 A section of the file is a dataclass, an option a field made by ``option()``.
 """
 
+# ruff: noqa: RUF009  option() makes a field, as field() does
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
 from etlcli.config.kinds import (
+    Attributes,
     Choice,
+    ChoiceMap,
     Count,
     Duration,
     DynamoUrl,
     Endpoint,
     Flag,
+    FunctionName,
     HostPort,
     Kind,
     NameList,
+    NameMap,
+    OverlapAmount,
     PostgresAddress,
+    Price,
     ResourceName,
+    ShareOf,
     Size,
     Tags,
     Text,
 )
+from etlcli.config.units import Overlap, Share
 
 __all__ = [
     "LIBPQ_VARIABLES",
@@ -34,8 +45,10 @@ __all__ = [
     "CacheSettings",
     "DestinationSettings",
     "Option",
+    "PriceSettings",
     "Section",
     "SourceSettings",
+    "StateSettings",
     "TableSettings",
     "option_named",
 ]
@@ -88,7 +101,7 @@ class Option:
         """The example as ``tomllib`` reads it."""
         import tomllib
 
-        return tomllib.loads(f"example = {self.example}")["example"]
+        return tomllib.loads(f"example = {self.example}", parse_float=Decimal)["example"]
 
     def example_text(self) -> str:
         """The example as the command line takes it: quoted for a shell, a list with commas."""
@@ -201,9 +214,10 @@ class CacheSettings:
         example='"80m"',
         default=4800,
     )
-    layout: Literal["packed"] = option(
-        Choice("packed", later=("rows",)),
-        "How rows are kept: many of them packed and compressed into each entry.",
+    layout: Literal["packed", "rows"] = option(
+        Choice("packed", "rows"),
+        "How rows are kept. packed: many of them compressed into each entry. rows: a dictionary for each row, which"
+        " Momento's console shows; for small tables, as it takes many more operations.",
         example='"packed"',
         default="packed",
     )
@@ -292,8 +306,13 @@ class TableSettings:
         flag="--columns",
     )
     key: tuple[str, ...] | None = option(
-        NameList(at_most=2, too_many="DynamoDB has a hash and a range attribute, no more: choose two columns."),
-        "The columns of the destination's key: the hash, then the range attribute. Left out: the primary key.",
+        NameList(
+            at_most=2,
+            too_many="DynamoDB has a hash and a range attribute, no more: choose two, or join columns in a template"
+            " below `attributes`.",
+        ),
+        "The destination's key: the hash, then the range attribute. Each is an attribute (of `attributes`, too) or a"
+        " column. Left out: the primary key.",
         example='["movie_id"]',
         flag="--key",
     )
@@ -315,9 +334,10 @@ class TableSettings:
         example='"movies"',
         flag="--cache",
     )
-    mode: Literal["upsert"] = option(
-        Choice("upsert", later=("replace",)),
-        "What happens to items that are there already. upsert: a row's item is replaced as a whole, others stay.",
+    mode: Literal["upsert", "replace"] = option(
+        Choice("upsert", "replace"),
+        "What happens to items that are there already. upsert: a row's item is replaced as a whole, others stay."
+        " replace: items that this job wrote in earlier runs, and whose rows are gone, are deleted, too.",
         example='"upsert"',
         default="upsert",
         flag="--mode",
@@ -341,6 +361,143 @@ class TableSettings:
         "json and jsonb columns: as DynamoDB's own maps and lists, or as a string.",
         example='"native"',
         default="native",
+    )
+    null: Literal["absent", "null"] = option(
+        Choice("absent", "null"),
+        "NULL: no attribute at all, or an attribute of type NULL.",
+        example='"absent"',
+        default="absent",
+    )
+    timestamps: Literal["iso", "epoch"] = option(
+        Choice("iso", "epoch"),
+        "Timestamps with time zone: as text in ISO 8601, or as seconds since 1970, a number.",
+        example='"iso"',
+        default="iso",
+    )
+    drop: tuple[str, ...] | None = option(
+        NameList(),
+        "Columns that become no attribute. Templates can use them all the same.",
+        example='["internal_note"]',
+    )
+    rename: Mapping[str, str] | None = option(
+        NameMap(),
+        "Columns whose attribute has another name.",
+        example='{ movie_id = "id" }',
+    )
+    cast: Mapping[str, str] | None = option(
+        ChoiceMap("S", "N", "B", "BOOL"),
+        "Columns whose attribute has another type: S (PostgreSQL's text), N (of a text that is a number; of a timestamp"
+        " with time zone the seconds since 1970), B (the text's bytes) or BOOL. Rows whose value does not fit are"
+        " rejected.",
+        example='{ rating = "S" }',
+    )
+    attributes: Mapping[str, str | bool | int | Decimal] | None = option(
+        Attributes(),
+        "Attributes to add: constants, or templates with columns in braces. {id:010d} pads an integer with zeros,"
+        " {day:%Y-%m} takes parts of a date (%Y %m %d %H %M %S), and a brace itself is doubled.",
+        example='{ pk = "MOVIE#{movie_id}", sk = "RELEASE#{release_date:%Y-%m}", version = 1 }',
+    )
+    mask: Mapping[str, str] | None = option(
+        ChoiceMap("hash", "redact", "hmac"),
+        "Columns whose values are hidden: hash (SHA-256 of the text), redact (***), or hmac (HMAC-SHA-256 under"
+        " `mask_key`, so that nobody else can try out values).",
+        example='{ email = "hmac" }',
+    )
+    mask_key: str | None = option(
+        Text("a secret key", shown=False),
+        "The secret key of hmac masks.",
+        example='"env:MY_MASK_KEY"',
+        secret=True,
+    )
+    transform: str | None = option(
+        FunctionName(),
+        "A Python function that gets each finished item as a dict and returns it changed, or None to leave the row out."
+        " Its module is looked for in the current folder, too.",
+        example='"my_transforms:clean"',
+    )
+    max_rejects: Share | None = option(
+        ShareOf("rows"),
+        "The most rows that may be rejected, as a number or a percentage of all; with more the run fails. Left out: any"
+        " number.",
+        example='"1%"',
+        flag="--max-rejects",
+    )
+    max_deletes: Share = option(
+        ShareOf("items"),
+        "Mode replace: the most items that may be deleted, as a number or a percentage of this job's items; with more"
+        " nothing is deleted, and the run fails.",
+        example='"50%"',
+        default=Share(Decimal(50), is_percentage=True),
+        flag="--max-deletes",
+    )
+    mark: str = option(
+        Text("an attribute's name"),
+        "Mode replace: the attribute that marks the items which this job wrote.",
+        example='"_momento_etl"',
+        default="_momento_etl",
+    )
+    incremental_key: str | None = option(
+        Text("a column's name"),
+        "A column that grows with every change: a run then takes only what the last one has not seen. Deleted rows are"
+        " not seen.",
+        example='"updated_at"',
+    )
+    overlap: Overlap | None = option(
+        OverlapAmount(),
+        "How far an incremental run reaches back behind the last one, for what was committed late. Left out: 5 minutes"
+        " for times, 1000 for numbers.",
+        example='"5m"',
+    )
+    schema_contract: Literal["evolve", "freeze"] = option(
+        Choice("evolve", "freeze"),
+        "What happens when columns were added or removed, or changed their type, since the last run. evolve: the run"
+        " says so, and goes on. freeze: it fails.",
+        example='"evolve"',
+        default="evolve",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSettings:
+    """The DynamoDB table where runs keep what outlives them: leases, progress, watermarks, history."""
+
+    table: str = option(
+        ResourceName("a DynamoDB table's name"),
+        "Its name. It is made when it is first needed.",
+        example='"momento-etl-state"',
+        default="momento-etl-state",
+    )
+    enabled: bool = option(
+        Flag(),
+        "Whether there is one. Without it nothing keeps two runs of a job apart, and there are no incremental runs.",
+        example="true",
+        default=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSettings:
+    """What `plan` reckons costs with, in US dollars and without free tiers. Prices differ by region, and change."""
+
+    dynamodb_write: Decimal = option(
+        Price(),
+        "A million write request units, on demand, in us-east-1 (aws.amazon.com/dynamodb/pricing/on-demand, as quoted"
+        " on 2026-10-04).",
+        example="0.625",
+        default=Decimal("0.625"),
+    )
+    dynamodb_read: Decimal = option(
+        Price(),
+        "A million read request units (the same page and day); mode replace scans the table.",
+        example="0.125",
+        default=Decimal("0.125"),
+    )
+    momento_transfer: Decimal = option(
+        Price(),
+        "A gigabyte sent to Momento or received from it (gomomento.com/pricing, as quoted on 2026-09-04: $0.05 per GiB"
+        " beyond 200 GiB a month; older accounts may pay $0.15 or $0.50).",
+        example="0.05",
+        default=Decimal("0.05"),
     )
 
 
@@ -372,7 +529,9 @@ SECTIONS: Mapping[str, Section] = MappingProxyType(
             _section("source", SourceSettings),
             _section("cache", CacheSettings),
             _section("destination", DestinationSettings),
+            _section("state", StateSettings),
             _section("tables", TableSettings, named=True),
+            _section("prices", PriceSettings),
         )
     }
 )

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from etlcli.config.problems import Problem
-from etlcli.config.schema import SECTIONS, CacheSettings, DestinationSettings, SourceSettings, TableSettings
+from etlcli.config.schema import (
+    SECTIONS,
+    CacheSettings,
+    DestinationSettings,
+    PriceSettings,
+    SourceSettings,
+    StateSettings,
+    TableSettings,
+)
 from etlcli.model import CreateOptions
 
 __all__ = ["HALVES", "Half", "Origin", "Settings", "create_options"]
@@ -43,6 +51,8 @@ class Settings:
             variables say where it is.
         cache: The cache; whether it can be reached with this is ``require``'s to say.
         destination: DynamoDB; the same.
+        state: The table that outlives runs.
+        prices: What costs are reckoned with.
         tables: The jobs by their section's name.
         config_path: The config file; None where there is none.
         local: Whether the embedded stack was asked for (``--local``).
@@ -57,6 +67,8 @@ class Settings:
     source: SourceSettings | None
     cache: CacheSettings
     destination: DestinationSettings
+    state: StateSettings
+    prices: PriceSettings
     tables: Mapping[str, TableSettings]
     config_path: Path | None
     local: bool

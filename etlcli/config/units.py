@@ -1,10 +1,22 @@
-"""Durations and sizes as people write them (``80m``, ``256KB``), to and from whole seconds and bytes."""
+"""Durations, sizes and shares as people write them: ``80m``, ``256KB``, ``50%``."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 
-__all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = [
+    "Overlap",
+    "Share",
+    "format_duration",
+    "format_size",
+    "parse_duration",
+    "parse_overlap",
+    "parse_share",
+    "parse_size",
+]
 
 # The first unit that divides a figure without a rest is the one it is shown in.
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -14,6 +26,42 @@ _BYTES_BY_LOWER = {unit.lower(): factor for unit, factor in _BYTES.items()}
 
 # ASCII digits only (\d takes those of every script), and no more than any sensible figure has.
 _FIGURE = re.compile(r"([0-9]{1,18}) ?([A-Za-z]*)")
+_SHARE = re.compile(r"([0-9]{1,18}) ?(%?)|([0-9]{1,3}\.[0-9]{1,6}) ?%")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A bound on a part of a whole: a number, or a percentage of the whole.
+
+    Attributes:
+        figure: The number, or the percentage.
+        is_percentage: Which of them.
+    """
+
+    figure: Decimal
+    is_percentage: bool
+
+    def exceeded_by(self, part: int, whole: int) -> bool:
+        """Whether so many of so many are more than the bound: exact, and just the bound is not more."""
+        return part * 100 > Fraction(self.figure) * whole if self.is_percentage else part > self.figure
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return f"{self.figure}%" if self.is_percentage else str(self.figure)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How far an incremental run reaches back.
+
+    Attributes:
+        amount: Seconds, or a number.
+        is_duration: Whether it was written with a unit of time. A plain number goes with either kind of column: it is
+            seconds for times.
+    """
+
+    amount: int
+    is_duration: bool
 
 
 def parse_duration(text: str) -> int:
@@ -48,6 +96,30 @@ def parse_size(text: str) -> int:
 def format_size(size: int) -> str:
     """Write bytes in the largest decimal unit that needs no fraction, else in a binary one: ``80MB``, ``1MiB``."""
     return _format(size, _BYTES)
+
+
+def parse_share(text: str) -> Share:
+    """Read ``100``, ``50%`` or ``0.5%``.
+
+    Raises:
+        ValueError: The text is none of these, or over 100%.
+    """
+    match = _SHARE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("neither a number nor a percentage")
+    share = Share(Decimal(match[1] or match[3]), is_percentage=bool(match[2] or match[3]))
+    if share.is_percentage and share.figure > 100:
+        raise ValueError("more than all")
+    return share
+
+
+def parse_overlap(text: str) -> Overlap:
+    """Read ``5m`` or ``1000``.
+
+    Raises:
+        ValueError: The text is none of these.
+    """
+    return Overlap(parse_duration(text), is_duration=not text.strip().isdecimal())
 
 
 def _parse(text: str, units: dict[str, int], plain: str) -> int:

@@ -60,8 +60,8 @@ MAX_NESTING_LEVELS: Final = 32
 def number_size(text: str) -> int:
     """Reckon the bytes that DynamoDB counts for a number.
 
-    Two digits a byte, the digits before and after the decimal point each rounded up on their own, one byte more, and
-    one for a minus sign; zero is one byte whatever its spelling (measured; the guide says "approximately" and less).
+    A byte for each pair of digits that is not zeros alone, one byte more, and one for a minus sign; zero is one byte
+    whatever its spelling (measured; the guide says "approximately" and less).
 
     Args:
         text: A number as an N attribute holds it.
@@ -74,8 +74,9 @@ def number_size(text: str) -> int:
         return 1
     point = len(digits) - len(fraction) + int(exponent or 0)  # how many of the digits stand before the decimal point
     digits = digits.rstrip("0")
-    before = min(max(point, 0), len(digits))
-    return 1 + (before + 1) // 2 + (len(digits) - before + 1) // 2 + negative
+    # Pairs are counted from the decimal point on, both ways: 120 is (1)(20) and takes a byte more than 12.
+    begins_within_a_pair = point % 2 == 1
+    return 1 + (len(digits) + begins_within_a_pair + 1) // 2 + negative
 
 
 def _value_size(value: dict[str, Any]) -> int:
@@ -91,6 +92,9 @@ def _value_size(value: dict[str, Any]) -> int:
             return 3 + sum(1 + _value_size(element) for element in content)
         case "M":
             return 3 + sum(1 + len(name.encode()) + _value_size(member) for name, member in content.items())
+        case "SS" | "NS" | "BS":
+            # Reckoned like a list, which is no less than what the guide says of sets: nothing.
+            return 3 + sum(1 + _value_size({kind[0]: element}) for element in content)
         case _:  # BOOL and NULL
             return 1
 
@@ -105,7 +109,8 @@ def item_size(item: bytes) -> int:
     is longer than the value's size by one byte or more: S, N and B spend 8 bytes on ``{"S":""}`` around a text that is
     no shorter than what is counted (JSON escapes only add; base64 is longer than its bytes; a number counts at most
     (digits + 2) / 2 + 2); ``{"BOOL":true}`` and ``{"NULL":true}`` are 13 and 12 bytes for 1; a list or map spends 8 on
-    ``{"L":[]}`` for 3, and a pair 3 on quotes and colon for 1; an element's extra byte is the one byte left over.
+    ``{"L":[]}`` for 3, and a pair 3 on quotes and colon for 1; an element's extra byte is the one byte left over
+    (in a set, one of its quotes).
 
     Args:
         item: DynamoDB JSON, ``{"id":{"N":"1"},...}``, nested no deeper than ``MAX_NESTING_LEVELS``.

@@ -1,190 +1,160 @@
 """Whole rows: COPY lines become items, or rejects.
 
-A batch is taken apart into columns, each column is written at once by its encoder where its cells allow it, and the
-columns are zipped back into rows: most of the work is then done by a few calls per batch instead of some per value.
-What does not allow it (a number that is not finite, a key that is too long) is looked at cell by cell, to the same end.
+A batch is taken apart into columns, each attribute is written at once by its writer where its cells allow it, and the
+attributes are zipped back into rows: most of the work is then done by a few calls per batch instead of some per value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import repeat
-from typing import Final
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from etlcli.encoding.copy_text import NULL, decode_fields, unescape
-from etlcli.encoding.limits import (
-    MAX_ATTRIBUTE_NAME_BYTES,
-    MAX_HASH_KEY_BYTES,
-    MAX_ITEM_BYTES,
-    MAX_KEY_NAME_BYTES,
-    MAX_RANGE_KEY_BYTES,
-    item_size,
-)
+from etlcli.encoding.hook import ItemTransform, Transform
+from etlcli.encoding.limits import MAX_HASH_KEY_BYTES, MAX_ITEM_BYTES, MAX_RANGE_KEY_BYTES, item_size
+from etlcli.encoding.naming import check_names
+from etlcli.encoding.near import near_names
 from etlcli.encoding.options import DEFAULT_OPTIONS, EncodingOptions
-from etlcli.encoding.registry import Unrepresentable, ValueEncoder, encoder_for, shorten
-from etlcli.encoding.text import Text, quote
+from etlcli.encoding.registry import Unrepresentable, shorten
+from etlcli.encoding.specs import AttributeSpec, FromColumn, origin_of
+from etlcli.encoding.text import quote
+from etlcli.encoding.writers import Assembly, Batch, Surroundings, Writer, make_writer
 from etlcli.errors import SourceError, UsageError
 from etlcli.model import Column, Key, Reject
 
-__all__ = ["RowEncoder"]
+__all__ = ["Encoded", "RowEncoder"]
 
-_HEX_PREFIX: Final = len(rb"\x")
-_COPY_HEX_PREFIX: Final = len(rb"\\x")
-"""What stands before the hexadecimal digits of a bytea: two characters, and one more where COPY escaped the first."""
-
-_REJECTED_IN_ANY_CASE: Final = frozenset(("key-null", "key-empty", "key-too-long", "item-too-large"))
-"""Rules of keys and items: no option turns them into a string or an error, since either would be no better."""
+_NEVER_AN_ERROR: Final = frozenset(
+    ("key-null", "key-empty", "key-too-long", "key-type", "item-too-large", "transform-error", "transform-value")
+)
+"""Rules of keys, items and transforms: no option turns them into an error, since none is about a value of a column."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Attribute:
-    """One attribute of the items.
+class Encoded(NamedTuple):
+    """What a batch of rows became; items, rejects and dropped rows add up to its lines.
 
     Attributes:
-        column: Its column's name.
-        index: The place of its column in the source's rows.
-        opening: What stands before its value: the name, and the comma before it.
-        encode: Its encoder.
-        key_limit: The bytes a key's value may have; 0 where it is not part of the key.
+        items: The items, in the order of their lines.
+        rejects: The rows that DynamoDB cannot hold, in the order of their lines.
+        dropped: How many rows the transform left out.
     """
 
-    column: str
-    index: int
-    opening: bytes
-    encode: ValueEncoder
-    key_limit: int = 0
-
-    def contents(self, cells: list[bytes]) -> list[bytes] | None:
-        """Write a column without NULLs at once; None where a cell may break a rule."""
-        if self.key_limit and self.encode.attribute_type != "N" and cells:
-            shortest, longest = min(map(len, cells)), max(map(len, cells))
-            if self.encode.attribute_type == "B":
-                shortest, longest = shortest - _COPY_HEX_PREFIX, (longest - _COPY_HEX_PREFIX) // 2
-            # Escapes only make a cell longer than its value, so what fits with them fits without.
-            if shortest <= 0 or longest > self.key_limit:
-                return None
-        try:
-            return self.encode.contents(cells)
-        except SourceError as error:
-            raise self.locate(error) from None
-
-    def locate(self, error: SourceError) -> SourceError:
-        """Name the column in an error that an encoder raised."""
-        return SourceError(f"column {self.column}: {error.message}", hint=error.hint)
+    items: list[bytes]
+    rejects: list[Reject]
+    dropped: int
 
 
 class RowEncoder:
     """Turns rows of one schema into items, ``{"movie_id":{"N":"1"},"title":{"S":"..."}}``, one line each.
 
-    The key comes first in an item, then the other attributes in the order of their columns; so an item's bytes depend
-    on nothing but its row. Build one per schema. It keeps small caches, so it belongs to one thread.
+    The key comes first in an item, then the other attributes in their order; so an item's bytes depend on nothing but
+    its row. Build one per schema. It keeps small caches, so it belongs to one thread.
 
     Args:
         columns: The columns of the rows, in the order of their fields.
-        attributes: The attribute that each column becomes; None for a column that is read but not part of the item.
+        attributes: What items consist of (``make_shape`` decides it). Or, for columns as they are, the attribute name
+            that each column gets, and None for a column that is read but not part of the item.
         key: The destination key, by its attributes' names.
         source_key: The columns whose text ``key_text`` gives.
-        options: How rows become items.
+        options: How values become attributes.
+        mask_key: The secret key of ``hmac`` masks.
+        transform: The user's own function over finished items.
+        reserved: The name of an attribute that somebody adds to the items later, so that no item may have it.
+        reserved_bytes: How many bytes that attribute takes, which an item has to leave free.
 
     Raises:
-        UsageError: The names or the key do not fit the columns.
+        UsageError: Names, key or attributes do not fit the columns.
     """
 
     def __init__(
         self,
         columns: Sequence[Column],
-        attributes: Sequence[str | None],
+        attributes: Sequence[str | None] | Sequence[AttributeSpec],
         key: Key,
         *,
         source_key: Sequence[str] = (),
         options: EncodingOptions = DEFAULT_OPTIONS,
+        mask_key: bytes | None = None,
+        transform: Transform | None = None,
+        reserved: str | None = None,
+        reserved_bytes: int = 0,
     ) -> None:
         names = [column.name for column in columns]
-        _check_names(names, attributes, key, options)
+        if unknown := options.as_text.difference(names):
+            name = min(unknown)
+            raise UsageError(f"there is no column {name}", hint=f"{near_names(name, names)}")
         self._names = names
         self._options = options
-        self._source_key = tuple(_index(names, name, "column") for name in source_key)
-        limits = dict(zip(key.attributes, (MAX_HASH_KEY_BYTES, MAX_RANGE_KEY_BYTES), strict=False))
-        order = [
-            (_index(list(attributes), attribute.name, "key attribute"), limit) for attribute, limit in limits.items()
-        ]
-        in_key = {index for index, _ in order}
-        order += [(i, 0) for i, name in enumerate(attributes) if name is not None and i not in in_key]
-        self._attributes = []
-        for place, (index, key_limit) in enumerate(order):
-            column = columns[index]
-            encode = Text() if column.name in options.as_text else encoder_for(column.type, options)
-            opening = b'%b"%b":' % (b"," if place else b"{", quote((attributes[index] or "").encode()))
-            self._attributes.append(_Attribute(column.name, index, opening, encode, key_limit))
-        for attribute, made in zip(key.attributes, self._attributes, strict=False):
-            if made.encode.attribute_type != attribute.type:
-                raise UsageError(
-                    f"the key attribute {attribute} cannot be made from the column {made.column}, which becomes "
-                    f"{made.encode.attribute_type or 'no type that a key can have'}"
-                )
-        self._null = b'{"NULL":true}' if options.null_as == "null" else None
+        self._source_key = tuple(_index(names, name) for name in source_key)
+        self._max_bytes = MAX_ITEM_BYTES - reserved_bytes
+        self._transform = ItemTransform(transform, key, reserved) if transform is not None else None
+        specs = _specs(names, attributes)
+        check_names(specs, {attribute.name for attribute in key.attributes})
+        around = Surroundings({column.name: (i, column) for i, column in enumerate(columns)}, options, mask_key)
+        self._writers = _writers(specs, key, around)
 
     def encode(self, lines: list[bytes]) -> tuple[list[bytes], list[Reject]]:
+        """Encode a batch of rows where no transform drops any; else ``encode_batch`` tells how many it dropped."""
+        assert self._transform is None, "a transform may drop rows: encode_batch counts them"
+        encoded = self.encode_batch(lines)
+        return encoded.items, encoded.rejects
+
+    def encode_batch(self, lines: list[bytes]) -> Encoded:
         """Encode a batch of rows.
 
         Args:
             lines: Lines of PostgreSQL's COPY text format, without their newlines. Batches of 100 to 2,000 are fastest;
                 some copies of a batch are made in memory.
 
-        Returns:
-            The items and the rejected rows, each in the order of the lines.
-
         Raises:
             SourceError: A line has not as many fields as there are columns, or is not UTF-8; a text is not what
                 PostgreSQL writes under the pinned settings; or, by option, a value that DynamoDB cannot hold.
         """
         if not lines:
-            return [], []
+            return Encoded([], [], 0)
         joined = self._join(lines)
-        cells = joined.split(b"\t")
-        width = len(self._names)
-        has_nulls = NULL in joined
+        batch = Batch(joined.split(b"\t"), len(self._names), len(lines), has_nulls=NULL in joined)
+        assembly = Assembly(len(lines))
         bad: dict[int, Unrepresentable] = {}
-        streams: list[Iterable[bytes]] = []
-        constant = b""  # what every row has between the last stream of values and the next
-        for attribute in self._attributes:
-            column = cells[attribute.index :: width]
-            if not (has_nulls and NULL in column):
-                contents = attribute.contents(column)
-                if contents is not None:
-                    streams += (repeat(constant + attribute.opening + attribute.encode.head), contents)
-                    constant = attribute.encode.tail
-                    continue
-            if constant:
-                streams.append(repeat(constant))
-                constant = b""
-            streams.append(self._with_nulls(attribute, column) or self._one_by_one(attribute, column, bad))
-        items = list(map(b"".join, zip(*streams, repeat(constant + b"}"), strict=False)))
-        if max(map(len, items)) > MAX_ITEM_BYTES:
+        for writer in self._writers:
+            writer.add_to(assembly, batch, bad)
+        assembly.same(b"}")
+        items = assembly.joined()
+        dropped: set[int] = set()
+        if self._transform is not None:
+            items = self._transformed(self._transform, items, bad, dropped)
+        if max(map(len, items)) > self._max_bytes:
             for row, item in enumerate(items):
-                if row not in bad and (problem := _too_large(item)):
+                if row not in bad and (problem := self._too_large(item)):
                     bad[row] = problem
-        if not bad:
-            return items, []
+        if not bad and not dropped:
+            return Encoded(items, [], 0)
         rejects = [self.reject(decode_fields(lines[row]), bad[row]) for row in sorted(bad)]
-        return [item for row, item in enumerate(items) if row not in bad], rejects
+        kept = [item for row, item in enumerate(items) if row not in bad and row not in dropped]
+        return Encoded(kept, rejects, len(dropped))
 
-    def encode_fields(self, fields: Sequence[bytes | None]) -> bytes:
+    def encode_fields(self, fields: Sequence[bytes | None]) -> bytes | None:
         """Encode one row that was kept as PostgreSQL's text per column (None is NULL).
 
-        The item is the same, byte for byte, as ``encode`` makes of the row's COPY line.
+        The item is the same, byte for byte, as ``encode_batch`` makes of the row's COPY line.
+
+        Returns:
+            The item; None where the transform drops the row.
 
         Raises:
             Unrepresentable: DynamoDB cannot hold the row; ``reject`` makes a reject of it.
-            SourceError: As with ``encode``, but for the option to fail, which ``reject`` sees to.
+            SourceError: As with ``encode_batch``, but for the option to fail, which ``reject`` sees to.
         """
         if len(fields) != len(self._names):
             raise SourceError(f"a row has {len(fields)} fields, {len(self._names)} were expected")
         for name, text in zip(self._names, fields, strict=True):
             _check_utf8(name, text)
-        item = b"".join([self._fragment(attribute, fields[attribute.index]) for attribute in self._attributes]) + b"}"
-        if len(item) > MAX_ITEM_BYTES and (problem := _too_large(item)):
+        fragments = [writer.fragment([fields[index] for index in writer.indices]) for writer in self._writers]
+        item: bytes | None = b"".join(fragments) + b"}"
+        if self._transform is not None and item is not None:
+            item = self._transform(item)
+        if item is not None and (problem := self._too_large(item)):
             raise problem
         return item
 
@@ -199,8 +169,8 @@ class RowEncoder:
             SourceError: By option a value that DynamoDB cannot hold is an error: it names column, value and key.
         """
         texts = {name: text.decode() for name, text in zip(self._names, fields, strict=True) if text is not None}
-        if self._options.on_unrepresentable == "fail" and problem.rule not in _REJECTED_IN_ANY_CASE:
-            keys = [attribute.column for attribute in self._attributes if attribute.key_limit]
+        if self._options.on_unrepresentable == "fail" and problem.rule not in _NEVER_AN_ERROR:
+            keys = dict.fromkeys(name for writer in self._writers if writer.key_limit for name in writer.columns)
             where = ", ".join(f"{name} = {shorten(texts.get(name, '').encode())}" for name in keys)
             raise SourceError(
                 f"{problem.message}, in the row with {where} ({problem.rule})",
@@ -209,7 +179,7 @@ class RowEncoder:
         return Reject(problem.rule, problem.message, texts)
 
     def key_text(self, line: bytes) -> tuple[str | None, ...]:
-        """Give PostgreSQL's text of the source key's columns in a COPY line that ``encode`` took; None is NULL."""
+        """Give PostgreSQL's text of the source key's columns in a COPY line that was encoded; None is NULL."""
         cells = line.split(b"\t")
         return tuple([None if cells[i] == NULL else unescape(cells[i]).decode() for i in self._source_key])
 
@@ -230,72 +200,68 @@ class RowEncoder:
                         _check_utf8(name, cell)
         return joined
 
-    def _with_nulls(self, attribute: _Attribute, column: list[bytes]) -> list[bytes] | None:
-        """Write a column with NULLs at once, each value under its name; None where a cell may break a rule."""
-        present = [cell for cell in column if cell != NULL]
-        contents = attribute.contents(present) if present else []
-        if contents is None or attribute.key_limit:
+    def _transformed(
+        self, transform: ItemTransform, items: list[bytes], bad: dict[int, Unrepresentable], dropped: set[int]
+    ) -> list[bytes]:
+        """Hand the good rows' items to the transform, and note what it refuses or drops; its place is then empty."""
+        transformed = []
+        for row, item in enumerate(items):
+            result: bytes | None = item
+            if row not in bad:
+                try:
+                    result = transform(item)
+                except Unrepresentable as problem:
+                    bad[row] = problem
+                if result is None:
+                    dropped.add(row)
+            transformed.append(b"" if result is None or row in bad else result)
+        return transformed
+
+    def _too_large(self, item: bytes) -> Unrepresentable | None:
+        if len(item) <= self._max_bytes or (size := item_size(item)) <= self._max_bytes:
             return None
-        before = attribute.opening + attribute.encode.head
-        after = attribute.encode.tail
-        absent = attribute.opening + self._null if self._null else b""
-        following = iter(contents)
-        return [absent if cell == NULL else before + next(following) + after for cell in column]
-
-    def _one_by_one(self, attribute: _Attribute, column: list[bytes], bad: dict[int, Unrepresentable]) -> list[bytes]:
-        """Write a column cell by cell, and note the rows that break a rule; the first problem of a row counts."""
-        fragments = []
-        for row, cell in enumerate(column):
-            try:
-                fragments.append(self._fragment(attribute, None if cell == NULL else unescape(cell)))
-            except Unrepresentable as problem:
-                fragments.append(b"")
-                bad.setdefault(row, problem)
-        return fragments
-
-    def _fragment(self, attribute: _Attribute, text: bytes | None) -> bytes:
-        """Write one attribute with its name, or nothing where it is absent."""
-        if attribute.key_limit:
-            _check_key(attribute, text)
-        if text is None:
-            return attribute.opening + self._null if self._null else b""
-        try:
-            return attribute.opening + attribute.encode(text)
-        except SourceError as error:
-            raise attribute.locate(error) from None
-        except Unrepresentable as problem:
-            if self._options.on_unrepresentable == "string" and not attribute.key_limit:
-                return attribute.opening + _TEXT(text)
-            raise Unrepresentable(
-                problem.rule, f"column {attribute.column}: {problem.message}", attribute.column
-            ) from None
+        room = "" if self._max_bytes == MAX_ITEM_BYTES else f", {MAX_ITEM_BYTES - self._max_bytes} of them for its mark"
+        return Unrepresentable("item-too-large", f"the item has {size} bytes, DynamoDB takes {MAX_ITEM_BYTES}{room}")
 
 
-_TEXT: Final = Text()
-
-
-def _index(names: Sequence[str | None], name: str, what: str) -> int:
-    if name not in names:
-        raise UsageError(f"there is no {what} {name}", hint=f"There are: {', '.join(filter(None, names))}.")
-    return names.index(name)
-
-
-def _check_names(names: list[str], attributes: Sequence[str | None], key: Key, options: EncodingOptions) -> None:
+def _specs(names: Sequence[str], attributes: Sequence[str | None] | Sequence[AttributeSpec]) -> list[AttributeSpec]:
+    """Make specs of plain names, one for each column."""
+    specs: list[AttributeSpec] = [spec for spec in attributes if spec is not None and not isinstance(spec, str)]
+    if specs:
+        return specs
     if len(names) != len(attributes):
         raise UsageError(f"{len(names)} columns cannot become {len(attributes)} attributes")
-    if unknown := options.as_text.difference(names):
-        raise UsageError(f"there is no column {', '.join(sorted(unknown))}", hint=f"There are: {', '.join(names)}.")
+    return [FromColumn(name, column) for column, name in zip(names, attributes, strict=True) if isinstance(name, str)]
+
+
+def _writers(specs: Sequence[AttributeSpec], key: Key, around: Surroundings) -> list[Writer]:
+    """Build the writers, those of the key first."""
+    by_name: Mapping[str, AttributeSpec] = MappingProxyType({spec.name: spec for spec in specs})
+    writers: list[Writer] = []
+    for attribute, limit in zip(key.attributes, (MAX_HASH_KEY_BYTES, MAX_RANGE_KEY_BYTES), strict=False):
+        spec = by_name.get(attribute.name)
+        if spec is None:
+            raise UsageError(f"there is no key attribute {attribute.name}", hint=near_names(attribute.name, by_name))
+        writer = make_writer(spec, _opening(attribute.name, first=not writers), limit, around)
+        if writer.attribute_type != attribute.type:
+            raise UsageError(
+                f"the key attribute {attribute} cannot be made from the {origin_of(spec)}, which becomes "
+                f"{writer.attribute_type or 'no type that a key can have'}"
+            )
+        writers.append(writer)
     in_key = {attribute.name for attribute in key.attributes}
-    seen = set()
-    for name in attributes:
-        if name is None:
-            continue
-        limit = MAX_KEY_NAME_BYTES if name in in_key else MAX_ATTRIBUTE_NAME_BYTES
-        if not 0 < len(name.encode()) <= limit:
-            raise UsageError(f"the attribute name {shorten(name.encode())} is not between 1 and {limit} bytes long")
-        if name in seen:
-            raise UsageError(f"two columns would both become the attribute {name}", hint="Rename or drop one of them.")
-        seen.add(name)
+    writers += [make_writer(spec, _opening(spec.name), 0, around) for spec in specs if spec.name not in in_key]
+    return writers
+
+
+def _opening(name: str, *, first: bool = False) -> bytes:
+    return b'%b"%b":' % (b"{" if first else b",", quote(name.encode()))
+
+
+def _index(names: Sequence[str], name: str) -> int:
+    if name not in names:
+        raise UsageError(f"there is no column {name}", hint=near_names(name, names))
+    return names.index(name)
 
 
 def _check_utf8(column: str, text: bytes | None) -> None:
@@ -307,27 +273,3 @@ def _check_utf8(column: str, text: bytes | None) -> None:
             f"column {column}: {shorten(text or b'')} is not UTF-8",
             hint="The database's encoding is SQL_ASCII, it seems, so PostgreSQL cannot convert to UTF-8.",
         ) from None
-
-
-def _check_key(attribute: _Attribute, text: bytes | None) -> None:
-    """Check what DynamoDB asks of a key's value."""
-    if text is None:
-        raise Unrepresentable("key-null", f"column {attribute.column}: a key cannot be NULL", attribute.column)
-    if attribute.encode.attribute_type == "N":
-        return
-    size = (len(text) - _HEX_PREFIX) // 2 if attribute.encode.attribute_type == "B" else len(text)
-    if not size:
-        raise Unrepresentable("key-empty", f"column {attribute.column}: a key cannot be empty", attribute.column)
-    if size > attribute.key_limit:
-        raise Unrepresentable(
-            "key-too-long",
-            f"column {attribute.column}: {shorten(text)} has {size} bytes, this key takes {attribute.key_limit}",
-            attribute.column,
-        )
-
-
-def _too_large(item: bytes) -> Unrepresentable | None:
-    size = item_size(item)
-    if size <= MAX_ITEM_BYTES:
-        return None
-    return Unrepresentable("item-too-large", f"the item has {size} bytes, DynamoDB takes {MAX_ITEM_BYTES}")

@@ -282,13 +282,6 @@ SURROGATE = (
     "Half a surrogate pair is a string to JavaScript. The guide says that strings are UTF-8, in which it is no "
     "text; whether the service would refuse, replace or keep it is not known to be measured."
 )
-PAIRS = (
-    "Both count a byte for two digits. dynalite pairs the digits from the decimal point on, so 120 is (01)(20): two "
-    "bytes, and one. limits.number_size pairs the digits that are left without their zeros, so 120 is (12): one, and "
-    "one. None of the 23 numbers that paritysuite/dynamodb-conformance measured (src/item-size.ts) tells them apart; "
-    "zaccharles/dynamodb-calculator drops zeros in pairs only, as dynalite does. Where the check is the one that is "
-    "wrong, an item within some bytes of 400 KB is refused by the service, and handed back by the sink."
-)
 PROTOTYPE = (
     "dynalite copies members one by one, and to assign __proto__ in JavaScript makes no member (checkTypes in its "
     "validations/index.js). To the service it is a name like any other."
@@ -393,12 +386,6 @@ DIFFERENCES = {
         "takes",
         UTF_16,
     ),
-    "an integer across the pairs": Difference(
-        ONE | {"v": (NUMERIC, "120"), "w": (TEXT, "x" * 409_592)}, None, None, "refuses", PAIRS
-    ),
-    "a fraction across the pairs": Difference(
-        ONE | {"v": (NUMERIC, "0.015"), "w": (TEXT, "x" * 409_592)}, None, None, "refuses", PAIRS
-    ),
     "an attribute named __proto__": Difference(ONE | {"__proto__": (TEXT, "x")}, None, None, "loses", PROTOTYPE),
     "a member named __proto__": Difference(
         ONE | {"v": (JSONB, '{"__proto__": 1}')}, None, None, "loses", PROTOTYPE
@@ -417,14 +404,6 @@ def test_they_differ_where_it_is_written_down_and_nowhere_else(server: Dynalite,
     assert difference.ours is None
     assert server.takes(item, difference.key) == (difference.dynalite != "refuses")
     assert not server.keeps(item, difference.key)
-
-
-def across_the_pairs(text: str) -> bool:
-    """Whether a number is one of those that cost a byte more with dynalite; see ``PAIRS``."""
-    number = Decimal(text)
-    digits = "".join(map(str, number.as_tuple().digits)).strip("0")
-    straddles = 0 <= number.adjusted() < len(digits) - 1
-    return bool(digits) and len(digits) % 2 == 0 and number.adjusted() % 2 == 0 and not straddles
 
 
 # --- Numbers
@@ -569,10 +548,10 @@ def filled(row: Row, size: int) -> Row:
     return row | {"w": (TEXT, "x" * rest)}
 
 
-def fits_to_the_byte(server: Dynalite, row: Row, dynalite_counts: int = 0) -> None:
-    """An item of 400 KB is taken, one with a byte more is not; dynalite counts so many bytes more than we do."""
+def fits_to_the_byte(server: Dynalite, row: Row) -> None:
+    """An item of 400 KB is taken, one with a byte more is not."""
     assert encode(filled(row, MAX_ITEM_BYTES + 1)) == "item-too-large"
-    largest = let_through(filled(row, MAX_ITEM_BYTES - dynalite_counts))
+    largest = let_through(filled(row, MAX_ITEM_BYTES))
     assert server.takes(largest)
     largest["w"]["S"] += "x"
     assert not server.takes(largest)
@@ -617,7 +596,7 @@ def test_an_item_of_any_characters_has_400_kb_at_most(server: Dynalite, characte
 def test_a_number_has_the_same_size(server: Dynalite, text: str) -> None:
     row = ONE | {"v": (NUMERIC, text)}
     assume(isinstance(encode(row), bytes))
-    fits_to_the_byte(server, row, int(across_the_pairs(text)))
+    fits_to_the_byte(server, row)
 
 
 ascii_texts = st.text(st.characters(max_codepoint=127, exclude_characters="\0"), max_size=20)
@@ -625,7 +604,7 @@ names = st.text(st.characters(max_codepoint=127, exclude_characters="\0"), min_s
     lambda name: name != "__proto__"
 )
 documents = st.recursive(
-    st.none() | st.booleans() | ascii_texts | st.integers(-999, 9999).filter(lambda n: not across_the_pairs(str(n))),
+    st.none() | st.booleans() | ascii_texts | st.integers(-999, 9999),
     lambda children: st.lists(children, max_size=5) | st.dictionaries(names, children, max_size=5),
     max_leaves=30,
 )

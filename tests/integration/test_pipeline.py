@@ -22,7 +22,7 @@ from etlcli.cache import packed, staging
 from etlcli.cache.momento import MomentoCache
 from etlcli.cache.staging import RUNS_KEPT, Staging
 from etlcli.config.momento import MomentoAccess
-from etlcli.encoding import DEFAULT_OPTIONS, EncodingOptions
+from etlcli.encoding import PLAIN, Recipe
 from etlcli.errors import CacheError, ChunkError, EtlError, SinkError, SourceError, Unavailable, UsageError
 from etlcli.inspection import check_chunks, find_row, inspect_job, list_rejects
 from etlcli.local.momento.server import MomentoServer, serve
@@ -90,7 +90,7 @@ class World:
     server: MomentoServer | None = None
     counters: Counters = field(default_factory=Counters)
     job: Job = JOB
-    options: EncodingOptions = DEFAULT_OPTIONS
+    recipe: Recipe = PLAIN
     tables: dict[str, FakeTable] = field(default_factory=dict)
     refuse: Callable[[dict[str, Any]], str | None] | None = None
     report: Report = field(default_factory=lambda: Report("movies"))
@@ -105,7 +105,7 @@ class World:
 
     async def extract(self) -> Report:
         report = self.begun()
-        await pipeline.extract(self.job, self.options, self.source, self.cache, report)
+        await pipeline.extract(self.job, self.recipe, self.source, self.cache, report)
         return report
 
     async def load(self, run_id: str | None = None, sink: FakeSink | None = None) -> Report:
@@ -117,9 +117,7 @@ class World:
         report = self.begun()
         if sink is not None:
             sink.counters = report.counters
-        await pipeline.run(
-            self.job, self.options, CREATE_DEFAULTS, self.source, self.cache, sink or self.sink(), report
-        )
+        await pipeline.run(self.job, self.recipe, CREATE_DEFAULTS, self.source, self.cache, sink or self.sink(), report)
         return report
 
     @property

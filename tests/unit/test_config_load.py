@@ -1,10 +1,11 @@
 import dataclasses
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from etlcli.config import SECTIONS, CacheSettings, Settings, load_settings
+from etlcli.config import SECTIONS, CacheSettings, Settings, TableSettings, load_settings
 from etlcli.errors import ConfigError
 from etlcli.model import Job, Selection
 
@@ -105,7 +106,9 @@ def test_every_key_of_a_file(load: Loader) -> None:
     assert settings.destination.deletion_protection is True
     assert settings.destination.ttl_attribute == "expires"
     assert list(settings.tables) == ["movies", "Order Details"]
-    assert dataclasses.asdict(settings.tables["movies"]) == {
+    given = dataclasses.asdict(settings.tables["movies"])
+    untouched = dataclasses.asdict(TableSettings())
+    assert {name: value for name, value in given.items() if name in WHOLE or value != untouched[name]} == {
         "source": "public.movies",
         "query": None,
         "where": "a > 1",
@@ -147,7 +150,12 @@ def test_settings_cannot_be_changed(load: Loader) -> None:
         ("[tables.'a b']\nquerry = 'x'", 'line 2: unknown key `querry` in [tables."a b"]; did you mean `query`?'),
         ("[tables.m]\nkey.hash = 'x'", "line 2: `key` in [tables.m] has to be a list of names such as"),
         ("[cashe]\nttl = 1", "line 1: unknown section [cashe]; did you mean `cache`?"),
-        ("[state]\ntable = 'x'", "line 1: unknown section [state]"),
+        ("[stat]\ntable = 'x'", "line 1: unknown section [stat]; did you mean `state`?"),
+        ("[state]\ntable = 'x'", "line 2: `table` in [state] has to be a DynamoDB table's name"),
+        ("[prices]\nmomento_transfer = '0.5'", 'has to be a price in US dollars such as 0.625; found "0.5"'),
+        ("[prices]\nmomento_transfer = -1", "has to be a price in US dollars"),
+        ("[prices]\nmomento_transfer = nan", "has to be a price in US dollars"),
+        ("[prices]\nmomento_transfer = 1e99999999999999999999", "is not a config: it has values that are too large"),
         ("ttl = 1", "line 1: `ttl` stands in no section; it belongs below [cache] or [tables.NAME]"),
         ("zzz = 1", "line 1: `zzz` stands in no section"),
         (f"source = 'postgresql://me:{SECRET}@db/x'", "line 1: `source` has to be a section; found a text"),
@@ -170,8 +178,7 @@ def test_settings_cannot_be_changed(load: Loader) -> None:
         ("[cache]\nttl = ''", "found an empty text"),
         ("[cache]\nmax_cached_bytes = 1000", "has to be at least 1MB; found 1000"),
         ("[cache]\nmax_cached_bytes = '80M'", "has to be a size such as"),
-        ("[cache]\nlayout = 'rows'", '`layout` in [cache] cannot be "rows" in this version'),
-        ("[cache]\nlayout = 'flat'", '`layout` in [cache] has to be "packed"; found "flat"'),
+        ("[cache]\nlayout = 'flat'", '`layout` in [cache] has to be "packed" or "rows"; found "flat"'),
         (f"[cache]\napi_key = ['{SECRET}']", "has to be a Momento API key, as a text; found a list"),
         ("[cache]\napi_key = ''", "`api_key` in [cache] is empty"),
         (f"[cache]\nendpoint = '{SECRET}'", "`endpoint` in [cache] is not a host name"),
@@ -203,7 +210,32 @@ def test_settings_cannot_be_changed(load: Loader) -> None:
         ("[tables.m]\ncolumns = ['a', 'b', 'a']", "names the column `a` twice"),
         ("[tables.m]\nlimit = 0", "`limit` in [tables.m] has to be at least 1; found 0"),
         ("[tables.m]\nlimit = 'ten'", 'has to be a whole number; found "ten"'),
-        ("[tables.m]\nmode = 'replace'", 'cannot be "replace" in this version'),
+        ("[tables.m]\nmode = 'merge'", 'has to be "upsert" or "replace"; found "merge"'),
+        ("[tables.m]\nrename = ['a']", 'has to be a table of names such as { movie_id = "id" }; found a list'),
+        ("[tables.m]\nrename = 'a'", "has to be a table of names such as"),
+        ("[tables.m]\nrename = { a = 1 }", "`rename` in [tables.m] has to give `a` a name in quotes; found 1"),
+        ("[tables.m]\nrename = { a = '' }", "gives `a` an empty name"),
+        ("[tables.m]\nrename = { '' = 'a' }", "has an empty name in it"),
+        ("[tables.m]\ncast = { a = 'n' }", 'has to give `a` "S" or "N" or "B" or "BOOL"; found "n"'),
+        ("[tables.m.mask]\na = 'md5'", 'line 1: `mask` in [tables.m] has to give `a` "hash" or "redact" or "hmac"'),
+        ("[tables.m]\nattributes = { a = [] }", "has to give `a` a text, a number, true or false; found a list"),
+        ("[tables.m]\nattributes = { a = inf }", "has to give `a` a text, a number, true or false"),
+        ("[tables.m]\nattributes = { a = 2020-01-01 }", "found 2020-01-01"),
+        (f"[tables.m]\nmask_key = ['{SECRET}']", "has to be a secret key, as a text; found a list"),
+        ("[tables.m]\ntransform = 'clean'", 'has to be a Python function such as "my_transforms:clean"; found "clean"'),
+        ("[tables.m]\ntransform = 'a-b:c'", "has to be a Python function such as"),
+        ("[tables.m]\nmax_rejects = 0.5", "has to be a number of rows, or a percentage such as"),
+        ("[tables.m]\nmax_rejects = '101%'", "has to be a number of rows"),
+        ("[tables.m]\nmax_rejects = -1", "has to be a number of rows"),
+        ("[tables.m]\nmax_rejects = true", "has to be a number of rows"),
+        (
+            "[tables.m]\nmax_deletes = 'half'",
+            'has to be a number of items, or a percentage such as "50%"; found "half"',
+        ),
+        ("[tables.m]\noverlap = '5 years'", 'has to be a duration such as "5m" for times, or a number for numbers'),
+        ("[tables.m]\noverlap = -1", "has to be a duration such as"),
+        ("[tables.m]\nschema_contract = 'strict'", 'has to be "evolve" or "freeze"; found "strict"'),
+        ("[tables.m]\nnull = 'none'", 'has to be "absent" or "null"; found "none"'),
         ("[tables.m]\non_unrepresentable = 'drop'", 'has to be "reject" or "string" or "fail"; found "drop"'),
         ("[tables.m]\ndestination = 'a/b'", "has to be a DynamoDB table's name: 3 to 255 letters"),
     ],
@@ -232,7 +264,7 @@ def test_of_very_many_problems_the_first_are_told(load: Loader) -> None:
 
 def test_unknown_keys_come_with_the_list_of_keys(load: Loader) -> None:
     assert "Keys of [cache]: api_key, endpoint, local, name, ttl" in (load.error("[cache]\nzzz = 1").hint or "")
-    assert "[source], [cache], [destination], [tables.NAME]" in (load.error("[zzz]\n").hint or "")
+    assert "[source], [cache], [destination], [state], [tables.NAME], [prices]" in (load.error("[zzz]\n").hint or "")
 
 
 # The environment.
@@ -255,6 +287,11 @@ def test_unknown_keys_come_with_the_list_of_keys(load: Loader) -> None:
         ("destination", "point_in_time_recovery", "yes", True),
         ("destination", "deletion_protection", "0", False),
         ("destination", "ttl_attribute", "x", "x"),
+        ("state", "table", "my-state", "my-state"),
+        ("state", "enabled", "no", False),
+        ("prices", "dynamodb_write", "1.25", Decimal("1.25")),
+        ("prices", "dynamodb_read", "0", Decimal(0)),
+        ("prices", "momento_transfer", "0.5", Decimal("0.5")),
     ],
 )
 def test_a_variable_for_every_scalar_option(load: Loader, section: str, key: str, text: str, value: object) -> None:
@@ -267,7 +304,7 @@ def test_a_variable_for_every_scalar_option(load: Loader, section: str, key: str
 
 def test_no_scalar_option_is_left_out_above() -> None:
     reachable = [option for section in SECTIONS.values() for option in section.options.values() if option.environment]
-    assert len(reachable) == 14
+    assert len(reachable) == 19
     assert all(option.kind.scalar for option in reachable)
     assert not SECTIONS["tables"].options["where"].environment
 
@@ -347,7 +384,8 @@ def test_a_file_is_checked_where_it_does_not_count_too(load: Loader) -> None:
     ("variable", "text", "expected"),
     [
         ("MOMENTO_ETL_CACHE_TTL", "80x", "MOMENTO_ETL_CACHE_TTL has to be a duration such as"),
-        ("MOMENTO_ETL_CACHE_LAYOUT", "rows", 'MOMENTO_ETL_CACHE_LAYOUT cannot be "rows" in this version'),
+        ("MOMENTO_ETL_CACHE_LAYOUT", "row", 'MOMENTO_ETL_CACHE_LAYOUT has to be "packed" or "rows"; found "row"'),
+        ("MOMENTO_ETL_PRICES_DYNAMODB_WRITE", "cheap", 'has to be a price in US dollars such as 0.625; found "cheap"'),
         ("MOMENTO_ETL_DESTINATION_DELETION_PROTECTION", "si", 'has to be true or false; found "si"'),
         ("MOMENTO_ETL_SOURCE_URL", f"mysql://{SECRET}", "MOMENTO_ETL_SOURCE_URL has to be a PostgreSQL address"),
         ("MOMENTO_ETL_CACHE_TLL", "5", "variable MOMENTO_ETL_CACHE_TLL; did you mean `MOMENTO_ETL_CACHE_TTL`?"),

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etlcli.config.units import format_duration, format_size, parse_duration, parse_size
+from etlcli.config.units import (
+    Overlap,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_overlap,
+    parse_share,
+    parse_size,
+)
 
 
 @given(st.integers(min_value=0, max_value=10**15))
@@ -83,3 +91,52 @@ def test_durations_are_written_in_the_largest_whole_unit(seconds: int, text: str
 )
 def test_sizes_are_written_in_the_largest_whole_unit(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("0", "0"), ("100", "100"), ("50%", "50%"), (" 50 % ", "50%"), ("0.5%", "0.5%"), ("100%", "100%"), ("0%", "0%")],
+)
+def test_shares(text: str, share: str) -> None:
+    assert str(parse_share(text)) == share
+    assert parse_share(share) == parse_share(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "100.1%", "101%", "%", "half", "1e3", "٣%", "5%%"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_share(text)
+
+
+@pytest.mark.parametrize(
+    ("share", "part", "whole", "exceeded"),
+    [
+        ("10", 10, 10, False),
+        ("10", 11, 1_000_000, True),
+        ("0", 0, 0, False),
+        ("0", 1, 1, True),
+        ("50%", 5, 10, False),
+        ("50%", 6, 11, True),
+        ("0.1%", 1, 1000, False),
+        ("0.1%", 1, 999, True),
+        ("100%", 7, 7, False),
+        ("0%", 0, 0, False),
+        ("33%", 33 * 10**30, 10**32, False),
+        ("33%", 33 * 10**30 + 1, 10**32, True),
+    ],
+)
+def test_a_share_is_exceeded_by_more_than_it(share: str, part: int, whole: int, exceeded: bool) -> None:
+    assert parse_share(share).exceeded_by(part, whole) is exceeded
+
+
+@pytest.mark.parametrize(
+    ("text", "overlap"),
+    [
+        ("5m", Overlap(300, is_duration=True)),
+        (" 90s ", Overlap(90, is_duration=True)),
+        ("1000", Overlap(1000, is_duration=False)),
+        ("0", Overlap(0, is_duration=False)),
+    ],
+)
+def test_overlaps(text: str, overlap: Overlap) -> None:
+    assert parse_overlap(text) == overlap
