@@ -18,6 +18,7 @@ Adapters translate their library's errors into these once; the command line rend
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "TransientError",
     "Unavailable",
     "UsageError",
+    "leading",
 ]
 
 
@@ -110,3 +112,25 @@ class ChunkError(CacheError):
 
 class SinkError(TerminalError):
     """DynamoDB refused, or its table is not as it should be."""
+
+
+def leading(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Choose the error of a group that says most: the one to show, and to end with.
+
+    What stays until somebody does something says more than what passes, and may have been the cause of it; ours say
+    more than a fault of the program's, which only --verbose explains.
+    """
+    leaves = list(_leaves(group))
+    for kind in (UsageError, TerminalError, EtlError):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return leaves[0]
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

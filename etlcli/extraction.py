@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from etlcli.budget import CacheBudget
 from etlcli.cache.ledger import Ledger
-from etlcli.cache.packed import Packed, Packer
-from etlcli.cache.staging import Staging
+from etlcli.cache.packed import Packer
+from etlcli.cache.rows import RowsPacker
+from etlcli.cache.staging import Chunk, Staging
 from etlcli.encoding import Encoded, RowEncoder
 from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, Totals
 from etlcli.plan import Plan
@@ -35,7 +36,7 @@ class _Filled:
     """A packed chunk that waits to be stored."""
 
     number: int
-    packed: Packed
+    chunk: Chunk
     rejected: int
     dropped: int
     first_key: tuple[str | None, ...]
@@ -45,9 +46,9 @@ class _Filled:
 class _Filling:
     """A chunk that rows are still added to."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, packer: Packer | RowsPacker) -> None:
         self.number = number
-        self.packer = Packer()
+        self.packer = packer
         self.first_line: bytes | None = None
         self._last_line = b""
         self._rejected = 0
@@ -66,7 +67,7 @@ class _Filling:
         assert self.first_line is not None
         return _Filled(
             number=self.number,
-            packed=self.packer.finish(),
+            chunk=self.packer.finish(),
             rejected=self._rejected,
             dropped=self._dropped,
             first_key=encoder.key_text(self.first_line),
@@ -86,7 +87,8 @@ def new_manifest(plan: Plan, run_id: str, source: str, snapshot: SnapshotRecord)
         columns=plan.columns,
         key=plan.key,
         source_key=plan.source_key,
-        layout="packed",
+        layout=plan.job.layout,
+        kinds=dict(plan.shape.kinds),
         ttl_seconds=plan.job.ttl_seconds,
         started_at=now,
         written_at=now,
@@ -143,6 +145,7 @@ class Extraction:
             for _ in range(_STORES_IN_FLIGHT):
                 group.create_task(self._store(filled, stored))
         await self._rejects.flush()
+        await self._rejects.check()
         await self._ledger.flush()
         counters = self._counters
         totals = Totals(
@@ -162,13 +165,13 @@ class Extraction:
 
     async def _read(self, filled: asyncio.Queue[_Filled | None]) -> None:
         """Read, encode and pack; hand on each chunk as it fills. Waits while the storing side is behind."""
-        chunk = _Filling(0)
+        chunk = self._filling(0)
         async with aclosing(self._snapshot.read(self._plan.reading)) as batches:  # type: ignore[type-var]
             async for batch in batches:
                 for lines, encoded, size in self._pieces(batch):
                     if not chunk.packer.has_room(size):
                         await filled.put(chunk.finish(self._encoder))
-                        chunk = _Filling(chunk.number + 1)
+                        chunk = self._filling(chunk.number + 1)
                     if encoded.rejects:
                         self._rejected += len(encoded.rejects)
                         await self._rejects.add(encoded.rejects)
@@ -177,11 +180,15 @@ class Extraction:
                     chunk.add(lines, encoded)
                     if chunk.packer.full:
                         await filled.put(chunk.finish(self._encoder))
-                        chunk = _Filling(chunk.number + 1)
+                        chunk = self._filling(chunk.number + 1)
         if chunk.first_line is not None:
             await filled.put(chunk.finish(self._encoder))
         for _ in range(_STORES_IN_FLIGHT):
             await filled.put(None)
+
+    def _filling(self, number: int) -> _Filling:
+        packer = RowsPacker(self._plan.shape.kinds) if self._plan.job.layout == "rows" else Packer()
+        return _Filling(number, packer)
 
     def _pieces(self, batch: list[bytes]) -> Iterator[tuple[list[bytes], Encoded, int]]:
         """Encode a batch in pieces, small beside a chunk: lines, what became of them, bytes that the items take."""
@@ -204,21 +211,21 @@ class Extraction:
     ) -> None:
         """Store chunks as they come, one after the other."""
         manifest = self._ledger.manifest
-        while (chunk := await filled.get()) is not None:
-            packed = chunk.packed
-            await self._budget.reserve(len(packed.entry))
-            await self._staging.store_chunk(manifest.run_id, chunk.number, packed, manifest.ttl_seconds)
+        while (filling := await filled.get()) is not None:
+            packed = filling.chunk
+            await self._budget.reserve(packed.bytes_stored)
+            await self._staging.store_chunk(manifest.run_id, filling.number, packed, manifest.ttl_seconds)
             record = ChunkRecord(
-                number=chunk.number,
+                number=filling.number,
                 rows=packed.rows,
-                rejected=chunk.rejected,
-                dropped=chunk.dropped,
+                rejected=filling.rejected,
+                dropped=filling.dropped,
                 bytes_encoded=packed.bytes_encoded,
-                bytes_stored=len(packed.entry),
+                bytes_stored=packed.bytes_stored,
                 stored_digest=packed.stored_digest,
                 rows_digest=packed.rows_digest,
-                first_key=chunk.first_key,
-                last_key=chunk.last_key,
+                first_key=filling.first_key,
+                last_key=filling.last_key,
                 stored_at=time.time(),
             )
             self._counters.chunks_stored += 1

@@ -91,7 +91,7 @@ async def find_row(job: str, cache: Cache, key: str, run_id: str | None = None) 
     run = await _whole(staging, run_id)
     attributes = [attribute.name for attribute in run.manifest.key.attributes]
     for record in run.chunks:
-        for line in await staging.fetch_chunk(run.manifest.run_id, record):
+        for line in await staging.fetch_chunk(run.manifest, record):
             item: Item = orjson.loads(line)
             values = [str(next(iter(item[name].values()))) for name in attributes]
             if key in (",".join(values), values[0] if len(values) == 1 else None):
@@ -124,7 +124,7 @@ async def check_chunks(job: str, cache: Cache, run_id: str | None = None) -> tup
     wrong = []
     for record in run.chunks:
         try:
-            await staging.fetch_chunk(run.manifest.run_id, record)
+            await staging.fetch_chunk(run.manifest, record)
         except ChunkError as error:
             wrong.append(error.message)
     return run, wrong
@@ -178,7 +178,7 @@ async def _sample(staging: Staging, run: RunView, rows: int) -> tuple[Item, ...]
         if not record.rows:
             continue
         try:
-            lines = await staging.fetch_chunk(run.manifest.run_id, record)
+            lines = await staging.fetch_chunk(run.manifest, record)
         except ChunkError:
             continue  # freed or expired: the chunk map says so
         return tuple(orjson.loads(line) for line in lines[:rows])

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from etlcli.cache.staging import Staging
-from etlcli.model import ChunkRecord, Reject
+from etlcli.model import ChunkRecord, Manifest, Reject
 from etlcli.ports import Sink
 from etlcli.progress import Counters
 from etlcli.rejects import RejectKeeper
@@ -24,15 +24,17 @@ class Loading:
     Args:
         staging: Where the chunks are.
         sink: The destination table.
-        run_id: The run.
+        manifest: The run.
         rejects: Takes the items that DynamoDB refuses.
         counters: The run's figures.
     """
 
-    def __init__(self, *, staging: Staging, sink: Sink, run_id: str, rejects: RejectKeeper, counters: Counters) -> None:
+    def __init__(
+        self, *, staging: Staging, sink: Sink, manifest: Manifest, rejects: RejectKeeper, counters: Counters
+    ) -> None:
         self._staging = staging
         self._sink = sink
-        self._run_id = run_id
+        self._manifest = manifest
         self._rejects = rejects
         self._counters = counters
 
@@ -44,12 +46,13 @@ class Loading:
             for _ in range(_CHUNKS_IN_FLIGHT):
                 group.create_task(self._work(chunks, loaded))
         await self._rejects.finish()
+        await self._rejects.check()
 
     async def _work(
         self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
     ) -> None:
         while (record := await chunks.get()) is not None:
-            items = await self._staging.fetch_chunk(self._run_id, record)
+            items = await self._staging.fetch_chunk(self._manifest, record)
             refusals = await self._sink.put(items)
             if refusals:
                 await self._rejects.add(

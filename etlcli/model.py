@@ -8,6 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from typing import Literal, NamedTuple, TypeAlias
 
 __all__ = [
@@ -19,12 +21,15 @@ __all__ = [
     "Job",
     "Key",
     "KeyAttribute",
+    "Layout",
     "Manifest",
+    "Overlap",
     "PgType",
     "Reject",
     "Relation",
     "RunStatus",
     "Selection",
+    "Share",
     "SnapshotRecord",
     "Totals",
     "new_run_id",
@@ -34,6 +39,9 @@ AttributeType: TypeAlias = Literal["S", "N", "B"]
 """The DynamoDB types that a key attribute can have."""
 
 RunStatus: TypeAlias = Literal["extracting", "complete"]
+
+Layout: TypeAlias = Literal["packed", "rows"]
+"""How rows are kept in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,41 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A bound on a part of a whole: a number, or a percentage of the whole.
+
+    Attributes:
+        figure: The number, or the percentage.
+        is_percentage: Which of them.
+    """
+
+    figure: Decimal
+    is_percentage: bool
+
+    def exceeded_by(self, part: int, whole: int) -> bool:
+        """Whether so many of so many are more than the bound: exact, and just the bound is not more."""
+        return part * 100 > Fraction(self.figure) * whole if self.is_percentage else part > self.figure
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return f"{self.figure}%" if self.is_percentage else str(self.figure)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How far an incremental run reaches back.
+
+    Attributes:
+        amount: Seconds, or a number.
+        is_duration: Whether it was written with a unit of time. A plain number goes with either kind of column: it is
+            seconds for times.
+    """
+
+    amount: int
+    is_duration: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One table's copy, with every default filled in.
 
@@ -129,6 +172,8 @@ class Job:
         key: The columns of the destination key as the user named them; None for the source's primary key.
         ttl_seconds: How long entries stay in the cache.
         max_cached_bytes: The bound on stored bytes.
+        max_rejects: The most rows that may be rejected before the run fails; None for any number.
+        layout: How its rows are kept in the cache.
     """
 
     name: str
@@ -138,6 +183,8 @@ class Job:
     key: tuple[str, ...] | None = None
     ttl_seconds: int = 4800
     max_cached_bytes: int = 80_000_000
+    max_rejects: Share | None = None
+    layout: Layout = "packed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +296,7 @@ class Manifest:
         chunks_freed: How many chunks were removed after they had been loaded, to stay under the bound on stored bytes.
         snapshots: The snapshots that were read.
         totals: Final figures once complete, those so far before that.
+        kinds: The DynamoDB type that each attribute mostly has, by its name; without those that have any (json).
     """
 
     job: str
@@ -259,7 +307,7 @@ class Manifest:
     columns: tuple[Column, ...]
     key: Key
     source_key: tuple[str, ...]
-    layout: str
+    layout: Layout
     ttl_seconds: int
     started_at: float
     written_at: float
@@ -267,6 +315,7 @@ class Manifest:
     chunks_freed: int = 0
     snapshots: tuple[SnapshotRecord, ...] = ()
     totals: Totals = field(default_factory=Totals)
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

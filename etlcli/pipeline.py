@@ -20,7 +20,7 @@ from etlcli.cache.documents import UnreadableError
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import RUNS_KEPT, Staging
 from etlcli.encoding import Recipe
-from etlcli.errors import CacheError, EtlError, SourceError, TerminalError, UsageError
+from etlcli.errors import CacheError, EtlError, SourceError, UsageError, leading
 from etlcli.extraction import Extraction, new_manifest
 from etlcli.loading import Loading
 from etlcli.model import ChunkRecord, CreateOptions, Job, Key, Manifest, new_run_id
@@ -90,7 +90,7 @@ async def load(job: Job, run_id: str | None, create: CreateOptions, cache: Cache
             chunks.put_nowait(record)
         chunks.put_nowait(None)
         counters.stage = "loading"
-        await _loading(staging, sink, manifest, report).run(chunks, _nothing)
+        await _loading(job, staging, sink, manifest, report).run(chunks, _nothing)
         _account(report)
 
 
@@ -119,7 +119,7 @@ async def run(
             budget = CacheBudget(job.max_cached_bytes, loading=True)
             await _hold_superseded(staging, budget, report)
             extraction, ledger = await _started(plan, recipe, source, snapshot, staging, budget, report)
-            loading = _loading(staging, sink, ledger.manifest, report)
+            loading = _loading(job, staging, sink, ledger.manifest, report)
             chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
 
             async def extracting() -> None:
@@ -129,7 +129,7 @@ async def run(
                 await reading.aclose()  # the snapshot need not outlive the reading
 
             async def free(record: ChunkRecord) -> None:
-                await staging.free_chunk(ledger.manifest.run_id, record.number)
+                await staging.free_chunk(ledger.manifest, record)
                 # Room is made before a chunk is stored, so the manifest of the complete run has the final figure.
                 ledger.note_freed()
 
@@ -256,18 +256,18 @@ async def _started(
         staging=staging,
         ledger=ledger,
         budget=budget,
-        rejects=RejectKeeper(staging, report, manifest, "extract"),
+        rejects=RejectKeeper(staging, report, manifest, "extract", plan.job.max_rejects),
         counters=report.counters,
     )
     return extraction, ledger
 
 
-def _loading(staging: Staging, sink: Sink, manifest: Manifest, report: Report) -> Loading:
+def _loading(job: Job, staging: Staging, sink: Sink, manifest: Manifest, report: Report) -> Loading:
     return Loading(
         staging=staging,
         sink=sink,
-        run_id=manifest.run_id,
-        rejects=RejectKeeper(staging, report, manifest, "load"),
+        manifest=manifest,
+        rejects=RejectKeeper(staging, report, manifest, "load", job.max_rejects),
         counters=report.counters,
     )
 
@@ -295,9 +295,9 @@ async def _hold_superseded(staging: Staging, budget: CacheBudget, report: Report
                 continue
             if place >= RUNS_KEPT - 1:
                 # The run that starts now takes its place in the list: nobody could find it again.
-                await staging.free_chunk(run_id, record.number)
+                await staging.free_chunk(manifest, record)
             else:
-                await budget.hold(record.bytes_stored, partial(staging.free_chunk, run_id, record.number))
+                await budget.hold(record.bytes_stored, partial(staging.free_chunk, manifest, record))
 
 
 def _refuse_oversize(plan: Plan) -> None:
@@ -358,22 +358,4 @@ def _first_error() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        raise _leading(group) from None
-
-
-def _leading(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    leaves = list(_leaves(group))
-    # What stays until somebody does something says more than what may only have followed from it.
-    for kind in (UsageError, TerminalError, EtlError):
-        for leaf in leaves:
-            if isinstance(leaf, kind):
-                return leaf
-    return leaves[0]
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+        raise leading(group) from None

@@ -84,6 +84,12 @@ def make_plan(job: Job, relation: Relation, source: str, recipe: Recipe = PLAIN)
     )
     # Rows come in the order of the primary key, which an index gives without a sort, whatever the destination's key is.
     source_key = relation.primary_key or (() if relation.name is None and not job.key else shape.key_columns)
+    if job.layout == "rows":
+        many = f"{relation.estimated_rows:,}" if relation.estimated_rows is not None else "some"
+        warnings.append(
+            f"the rows layout costs a call and {len(shape.attributes)} metered operations or more a row, both ways, for"
+            f" about {many} rows; the packed one costs about a hundredth of it"
+        )
     hidden = tuple(name for name in source_key if name not in shape.columns)
     types = {column.name: column.type for column in relation.columns}
     plan = Plan(

@@ -6,7 +6,7 @@ Every implementation, real or fake, passes the contract suite of its port in ``t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -140,8 +140,25 @@ class Cache(Protocol):
         """
         ...
 
+    async def get_dictionary(self, key: str) -> dict[str, bytes] | None:
+        """The fields of a dictionary, or None for a miss.
+
+        Raises:
+            CacheError: The cache does not exist, or Momento refuses.
+        """
+        ...
+
+    async def set_dictionary(self, key: str, fields: Mapping[str, bytes], ttl_seconds: float) -> None:
+        """Store a dictionary of at least one field, under a key that no dictionary has yet.
+
+        Raises:
+            TooLarge: A value is over the limit of an element (128 KB).
+            CacheError: The cache does not exist, or Momento refuses.
+        """
+        ...
+
     async def delete(self, key: str) -> None:
-        """Remove a key; harmless where it is not there."""
+        """Remove a key, of a value or a dictionary; harmless where it is not there."""
         ...
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import orjson
 
 from etlcli.cache.staging import REJECTS_PAGE, Stage, Staging
-from etlcli.model import Manifest, Reject
+from etlcli.errors import TerminalError
+from etlcli.model import Manifest, Reject, Share
 from etlcli.report import Report
 
 __all__ = ["RejectKeeper"]
@@ -27,11 +28,15 @@ class RejectKeeper:
         report: Gets the first few, and the count.
         manifest: The run, and how long they are kept.
         stage: Which half of it finds them.
+        most: How many rows may be rejected; None for any number.
     """
 
-    def __init__(self, staging: Staging, report: Report, manifest: Manifest, stage: Stage) -> None:
+    def __init__(
+        self, staging: Staging, report: Report, manifest: Manifest, stage: Stage, most: Share | None = None
+    ) -> None:
         self._staging = staging
         self._stage = stage
+        self._most = most
         self._report = report
         self._run_id = manifest.run_id
         self._ttl_seconds = manifest.ttl_seconds
@@ -40,8 +45,14 @@ class RejectKeeper:
         self._bytes = 0
 
     async def add(self, rejects: Sequence[Reject]) -> None:
-        """Count rejects, and store them once they fill a page."""
+        """Count rejects, and store them once they fill a page.
+
+        Raises:
+            TerminalError: They are more than may be; a percentage is known to be exceeded only when all is read.
+        """
         self._report.counters.rows_rejected += len(rejects)
+        if self._report.hear_rejects is not None:
+            self._report.hear_rejects(rejects)
         self._report.rejects.extend(rejects[: max(0, _SHOWN - len(self._report.rejects))])
         for reject in rejects:
             bounded, size = _bounded(reject)
@@ -49,6 +60,8 @@ class RejectKeeper:
             self._bytes += size
             if len(self._waiting) >= REJECTS_PAGE or self._bytes >= _PAGE_BYTES:
                 await self.flush()
+        if self._most is not None and not self._most.is_percentage:
+            await self.check()
 
     async def flush(self) -> None:
         """Store what waits."""
@@ -62,6 +75,22 @@ class RejectKeeper:
         """Store what waits, and close the list: an earlier load of the same run may have stored more pages."""
         await self.flush()
         await self._staging.end_rejects(self._run_id, self._stage, self._page)
+
+    async def check(self) -> None:
+        """Hold the count against the bound, once all is read.
+
+        Raises:
+            TerminalError: More rows were rejected than may be.
+        """
+        most, counters = self._most, self._report.counters
+        if most is not None and most.exceeded_by(counters.rows_rejected, counters.rows_extracted):
+            await self.flush()  # whoever looks for the reason finds all of them
+            raise TerminalError(
+                f"{counters.rows_rejected:,} of {counters.rows_extracted:,} rows were rejected, and at most {most}"
+                " may be (max_rejects)",
+                hint=f"momento-etl inspect-cache {self._staging.job} --run-id {self._run_id} --rejects lists them. Mend"
+                " the rows or the job, or allow more: --max-rejects N or N%.",
+            )
 
 
 def _bounded(reject: Reject) -> tuple[Reject, int]:

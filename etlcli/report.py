@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from etlcli.model import Manifest, Reject
@@ -24,6 +25,7 @@ class Report:
         warnings: What the user should know.
         rejects: The first few rejected rows; all of them are in the cache.
         table_created: Whether the destination table was made now.
+        hear_rejects: Told of rejected rows as they are found, all of them and whole; None for nobody.
     """
 
     job: str
@@ -35,3 +37,4 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     table_created: bool = False
+    hear_rejects: Callable[[Sequence[Reject]], None] | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from etlcli.config import JobOptions, Settings, momento_access
 from etlcli.encoding import EncodingOptions, Recipe, ShapeOptions, load_transform
+from etlcli.errors import ConfigError
 from etlcli.ports import Source
 from etlcli.progress import Counters
 
@@ -74,8 +75,9 @@ def recipe_of(options: JobOptions) -> Recipe:
     """Take out of a job's options what decides how its rows become items; imports the user's own function.
 
     Raises:
-        ConfigError: The function cannot be imported.
+        ConfigError: The function cannot be imported, or an option is not available yet.
     """
+    _refuse_unavailable(options)
     return Recipe(
         EncodingOptions(
             on_unrepresentable=options.on_unrepresentable,
@@ -95,3 +97,15 @@ def recipe_of(options: JobOptions) -> Recipe:
         mask_key=options.mask_key.encode() if options.mask_key is not None else None,
         transform=load_transform(options.transform) if options.transform is not None else None,
     )
+
+
+def _refuse_unavailable(options: JobOptions) -> None:
+    """Refuse what the config can say and this version cannot do, rather than do something else without a word."""
+    unavailable = {
+        'mode = "replace"': options.mode == "replace",
+        "incremental_key": options.incremental_key is not None,
+        'schema_contract = "freeze"': options.schema_contract == "freeze",
+    }
+    asked = [name for name, wanted in unavailable.items() if wanted]
+    if asked:
+        raise ConfigError(f"not available in this version: {', '.join(asked)}", hint="Leave it out of the config.")

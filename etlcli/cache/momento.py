@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,8 @@ from typing import Self
 from momento import CacheClientAsync, Configurations, CredentialProvider
 from momento.config.transport.transport_strategy import StaticGrpcConfiguration, StaticTransportStrategy
 from momento.errors import MomentoErrorCode, SdkException, UnknownServiceException
-from momento.responses import CacheGet, CreateCache
+from momento.requests import CollectionTtl
+from momento.responses import CacheDictionaryFetch, CacheGet, CreateCache
 from momento.responses.mixins import ErrorResponseMixin
 from momento.responses.response import Response
 from momento.retry import FixedCountRetryStrategy
@@ -147,6 +148,29 @@ class MomentoCache:
         ttl = timedelta(seconds=ttl_seconds)
         await self._call(f"storing {key}", lambda client: client.set(self._name, key, value, ttl), len(value))
         self._counters.momento_operations += metered(len(value))
+
+    async def get_dictionary(self, key: str) -> dict[str, bytes] | None:
+        """The fields of a dictionary, or None for a miss. Each costs its size in metered operations."""
+        response = await self._call(f"reading {key}", lambda client: client.dictionary_fetch(self._name, key))
+        if not isinstance(response, CacheDictionaryFetch.Hit):
+            self._counters.momento_operations += metered(len(key.encode()))
+            return None
+        fields = response.value_dictionary_string_bytes
+        self._counters.momento_operations += sum(metered(len(value)) for value in fields.values())
+        return fields
+
+    async def set_dictionary(self, key: str, fields: Mapping[str, bytes], ttl_seconds: float) -> None:
+        """Store a dictionary for a time. Each field costs its size in metered operations.
+
+        A run writes under names of its own, so that fields of an earlier dictionary are never left among these.
+        """
+        ttl = CollectionTtl(timedelta(seconds=ttl_seconds), refresh_ttl=True)
+        await self._call(
+            f"storing {key}",
+            lambda client: client.dictionary_set_fields(self._name, key, fields, ttl=ttl),
+            max(map(len, fields.values())),
+        )
+        self._counters.momento_operations += sum(metered(len(value)) for value in fields.values())
 
     async def delete(self, key: str) -> None:
         """Remove a key; harmless where it is not there. Costs its size in metered operations."""

@@ -53,6 +53,11 @@ class Packed(NamedTuple):
     stored_digest: str
     rows_digest: str
 
+    @property
+    def bytes_stored(self) -> int:
+        """Bytes of its cache entry."""
+        return len(self.entry)
+
 
 class Packer:
     """Packs one chunk as its rows come. Deterministic: the same rows in the same batches make the same entry."""

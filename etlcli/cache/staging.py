@@ -4,7 +4,7 @@
     JOB/runs                  the run_ids of the newest runs, complete or not
     JOB/RUN/manifest          schema, source, key, totals
     JOB/RUN/ledger/PAGE       64 chunks a page: bounds, rows, bytes, checksums
-    JOB/RUN/chunk/NUMBER      the rows
+    JOB/RUN/chunk/NUMBER      the rows; in the rows layout JOB/RUN/chunk/NUMBER/ROW, a dictionary each
     JOB/RUN/rejects/STAGE/N   rows that DynamoDB cannot hold, found by ``extract`` or by ``load``
 
 Momento cannot list keys, so whatever is to be found again is named by something above it.
@@ -15,20 +15,24 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 from etlcli.cache import documents
 from etlcli.cache.packed import Packed, unpack
-from etlcli.errors import CacheError, ChunkError
+from etlcli.cache.rows import RowsChunk, restore
+from etlcli.errors import CacheError, ChunkError, leading
 from etlcli.model import ChunkRecord, Manifest, Reject
 from etlcli.ports import Cache
 from etlcli.retry import RetryPolicy
 
-__all__ = ["LEDGER_PAGE_CHUNKS", "REJECTS_PAGE", "RUNS_KEPT", "Stage", "Staging"]
+__all__ = ["LEDGER_PAGE_CHUNKS", "REJECTS_PAGE", "RUNS_KEPT", "Chunk", "Stage", "Staging"]
 
 T = TypeVar("T")
+
+Chunk: TypeAlias = Packed | RowsChunk
+"""A chunk ready to be stored, in either layout."""
 
 LEDGER_PAGE_CHUNKS = 64
 """Chunks a ledger page. The open page is written again as chunks arrive, so it must stay small beside them."""
@@ -41,6 +45,9 @@ Stage: TypeAlias = Literal["extract", "load"]
 
 RUNS_KEPT = 10
 """Runs that the cache remembers; what an older one still stores could not be found any more."""
+
+# Calls of one chunk at once, in the rows layout.
+_CALLS_IN_FLIGHT = 16
 
 # Reads are eventually consistent: a miss this soon after somebody else's write may not be one, and what is found may
 # be what was there before.
@@ -82,24 +89,37 @@ class Staging:
 
     # Chunks
 
-    async def store_chunk(self, run_id: str, number: int, packed: Packed, ttl_seconds: float) -> None:
-        """Store a chunk's entry."""
-        await self._cache.set(self._chunk(run_id, number), packed.entry, ttl_seconds)
+    async def store_chunk(self, run_id: str, number: int, chunk: Chunk, ttl_seconds: float) -> None:
+        """Store a chunk: one entry, or a dictionary a row."""
+        key = self._chunk(run_id, number)
+        if isinstance(chunk, Packed):
+            await self._cache.set(key, chunk.entry, ttl_seconds)
+            return
+        await _each(
+            partial(self._cache.set_dictionary, f"{key}/{row}", fields, ttl_seconds)
+            for row, fields in enumerate(chunk.dictionaries)
+        )
 
-    async def fetch_chunk(self, run_id: str, record: ChunkRecord) -> list[bytes]:
+    async def fetch_chunk(self, manifest: Manifest, record: ChunkRecord) -> list[bytes]:
         """Fetch a chunk's rows, each an item as DynamoDB JSON, checked against the ledger.
 
         Raises:
             ChunkError: It is missing, expired or damaged, or is not the one that the ledger knows.
         """
-        what = f"chunk {record.number} of run {run_id}"
-        key = self._chunk(run_id, record.number)
-        entry = await self._settled(lambda: self._cache.get(key), record.stored_at + self._settling_seconds)
+        what = f"chunk {record.number} of run {manifest.run_id}"
+        key = self._chunk(manifest.run_id, record.number)
+        until = record.stored_at + self._settling_seconds
+        if manifest.layout == "rows":
+            names = [f"{key}/{row}" for row in range(record.rows)]
+            reads = [partial(self._cache.get_dictionary, name) for name in names]
+            found = await _each(partial(self._settled, read, until) for read in reads)
+            rows = [row for row in found if row is not None]
+            if len(rows) < record.rows:
+                raise self._missing(what)
+            return restore(rows, manifest.kinds, record, what)
+        entry = await self._settled(lambda: self._cache.get(key), until)
         if entry is None:
-            raise ChunkError(
-                f"{what} is not in cache {self._cache.name!r} (any more): it expired, or the cache was flushed",
-                hint=f"{_EXTRACT_AGAIN} A longer --ttl keeps chunks for longer.",
-            )
+            raise self._missing(what)
         if len(entry) != record.bytes_stored or entry[-8:].hex() != record.stored_digest:
             raise ChunkError(
                 f"{what} is not what the ledger says was stored",
@@ -107,9 +127,19 @@ class Staging:
             )
         return unpack(entry, what)
 
-    async def free_chunk(self, run_id: str, number: int) -> None:
-        """Remove a chunk's entry; harmless where it is gone."""
-        await self._cache.delete(self._chunk(run_id, number))
+    async def free_chunk(self, manifest: Manifest, record: ChunkRecord) -> None:
+        """Remove a chunk; harmless where it is gone."""
+        key = self._chunk(manifest.run_id, record.number)
+        if manifest.layout == "rows":
+            await _each(partial(self._cache.delete, f"{key}/{row}") for row in range(record.rows))
+        else:
+            await self._cache.delete(key)
+
+    def _missing(self, what: str) -> ChunkError:
+        return ChunkError(
+            f"{what} is not in cache {self._cache.name!r} (any more): it expired, or the cache was flushed",
+            hint=f"{_EXTRACT_AGAIN} A longer --ttl keeps chunks for longer.",
+        )
 
     # Ledger
 
@@ -279,3 +309,19 @@ class Staging:
 
 
 _EXTRACT_AGAIN = "Run momento-etl run (or extract) again."
+
+
+async def _each(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Make calls, some at once; answer in their order."""
+    gate = asyncio.Semaphore(_CALLS_IN_FLIGHT)
+
+    async def one(call: Callable[[], Awaitable[T]]) -> T:
+        async with gate:
+            return await call()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(call)) for call in calls]
+    except BaseExceptionGroup as errors:
+        raise leading(errors) from None
+    return [task.result() for task in tasks]

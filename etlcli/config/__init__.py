@@ -32,7 +32,7 @@ from etlcli.config.schema import (
     option_named,
 )
 from etlcli.config.settings import Half, Origin, Settings, create_options
-from etlcli.config.units import Overlap, Share, format_duration, format_size, parse_duration, parse_size
+from etlcli.config.units import format_duration, format_size, parse_duration, parse_size
 
 __all__ = [
     "SECTIONS",
@@ -45,10 +45,8 @@ __all__ = [
     "MomentoAccess",
     "Option",
     "Origin",
-    "Overlap",
     "PriceSettings",
     "Settings",
-    "Share",
     "SourceSettings",
     "StateSettings",
     "TableSettings",

@@ -15,9 +15,8 @@ from etlcli.config.problems import as_error
 from etlcli.config.schema import SECTIONS, TableSettings
 from etlcli.config.settings import Settings
 from etlcli.config.suggest import listed
-from etlcli.config.units import Overlap, Share
 from etlcli.errors import UsageError
-from etlcli.model import Job, Selection
+from etlcli.model import Job, Overlap, Selection, Share
 
 __all__ = ["JobFlags", "JobOptions", "resolve_job", "resolve_options"]
 
@@ -66,13 +65,11 @@ class JobOptions:
         mask: Columns to what hides their values.
         mask_key: The secret key of ``hmac`` masks.
         transform: The user's own function, ``module:function``.
-        max_rejects: The most rows that may be rejected; None for any number.
         max_deletes: The most items that mode ``replace`` may delete.
         mark: The attribute that mode ``replace`` marks items with.
         incremental_key: The column that tells what is new; None to take all.
         overlap: How far an incremental run reaches back; None for the default of the column's type.
         schema_contract: What happens when columns changed.
-        layout: How rows are kept in the cache.
     """
 
     mode: Literal["upsert", "replace"] = "upsert"
@@ -87,13 +84,11 @@ class JobOptions:
     mask: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     mask_key: str | None = field(default=None, repr=False)
     transform: str | None = None
-    max_rejects: Share | None = None
     max_deletes: Share = _OF_TABLE.max_deletes
     mark: str = _OF_TABLE.mark
     incremental_key: str | None = None
     overlap: Overlap | None = None
     schema_contract: Literal["evolve", "freeze"] = "evolve"
-    layout: Literal["packed", "rows"] = "packed"
 
 
 def resolve_job(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAGS) -> Job:
@@ -130,6 +125,8 @@ def resolve_job(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAG
         key=wanted.key,
         ttl_seconds=wanted.ttl or settings.cache.ttl,
         max_cached_bytes=settings.cache.max_cached_bytes,
+        max_rejects=wanted.max_rejects,
+        layout=settings.cache.layout,
     )
 
 
@@ -156,13 +153,11 @@ def resolve_options(settings: Settings, name: str | None, flags: JobFlags = _NO_
         mask=wanted.mask or _NOTHING,
         mask_key=wanted.mask_key,
         transform=wanted.transform,
-        max_rejects=wanted.max_rejects,
         max_deletes=wanted.max_deletes,
         mark=wanted.mark,
         incremental_key=wanted.incremental_key,
         overlap=wanted.overlap,
         schema_contract=wanted.schema_contract,
-        layout=settings.cache.layout,
     )
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from etlcli.config import momento, names, units
+from etlcli.model import Overlap, Share
 
 __all__ = [
     "Attributes",
@@ -390,7 +391,7 @@ class Attributes(_Map):
 
 
 class ShareOf(Kind):
-    """A number or a percentage, kept as a ``units.Share``.
+    """A number or a percentage, kept as a ``Share``.
 
     Args:
         what: Of what, in words: ``rows``.
@@ -399,38 +400,38 @@ class ShareOf(Kind):
     def __init__(self, what: str) -> None:
         self.expects = f'a number of {what}, or a percentage such as "50%"'
 
-    def of_text(self, text: str) -> units.Share:
+    def of_text(self, text: str) -> Share:
         """See ``parse_share``."""
         try:
             return units.parse_share(text)
         except ValueError:
             raise self.mismatch(text) from None
 
-    def of_toml(self, value: object) -> units.Share:
+    def of_toml(self, value: object) -> Share:
         """A number without quotes is a number."""
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            return units.Share(Decimal(value), is_percentage=False)
+            return Share(Decimal(value), is_percentage=False)
         if isinstance(value, str):
             return self.of_text(value)
         raise self.mismatch(value, 'A percentage stands in quotes: "50%".')
 
 
 class OverlapAmount(Kind):
-    """A duration or a number, kept as a ``units.Overlap``; which of them an incremental key takes is seen later."""
+    """A duration or a number, kept as a ``Overlap``; which of them an incremental key takes is seen later."""
 
     expects = 'a duration such as "5m" for times, or a number for numbers'
 
-    def of_text(self, text: str) -> units.Overlap:
+    def of_text(self, text: str) -> Overlap:
         """See ``parse_overlap``."""
         try:
             return units.parse_overlap(text)
         except ValueError:
             raise self.mismatch(text) from None
 
-    def of_toml(self, value: object) -> units.Overlap:
+    def of_toml(self, value: object) -> Overlap:
         """See the class."""
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            return units.Overlap(value, is_duration=False)
+            return Overlap(value, is_duration=False)
         if isinstance(value, str):
             return self.of_text(value)
         raise self.mismatch(value)

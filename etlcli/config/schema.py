@@ -36,7 +36,7 @@ from etlcli.config.kinds import (
     Tags,
     Text,
 )
-from etlcli.config.units import Overlap, Share
+from etlcli.model import Overlap, Share
 
 __all__ = [
     "LIBPQ_VARIABLES",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
+
+from etlcli.model import Overlap, Share
 
 __all__ = [
-    "Overlap",
-    "Share",
     "format_duration",
     "format_size",
     "parse_duration",
@@ -27,41 +25,6 @@ _BYTES_BY_LOWER = {unit.lower(): factor for unit, factor in _BYTES.items()}
 # ASCII digits only (\d takes those of every script), and no more than any sensible figure has.
 _FIGURE = re.compile(r"([0-9]{1,18}) ?([A-Za-z]*)")
 _SHARE = re.compile(r"([0-9]{1,18}) ?(%?)|([0-9]{1,3}\.[0-9]{1,6}) ?%")
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A bound on a part of a whole: a number, or a percentage of the whole.
-
-    Attributes:
-        figure: The number, or the percentage.
-        is_percentage: Which of them.
-    """
-
-    figure: Decimal
-    is_percentage: bool
-
-    def exceeded_by(self, part: int, whole: int) -> bool:
-        """Whether so many of so many are more than the bound: exact, and just the bound is not more."""
-        return part * 100 > Fraction(self.figure) * whole if self.is_percentage else part > self.figure
-
-    def __str__(self) -> str:
-        """As people write it."""
-        return f"{self.figure}%" if self.is_percentage else str(self.figure)
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """How far an incremental run reaches back.
-
-    Attributes:
-        amount: Seconds, or a number.
-        is_duration: Whether it was written with a unit of time. A plain number goes with either kind of column: it is
-            seconds for times.
-    """
-
-    amount: int
-    is_duration: bool
 
 
 def parse_duration(text: str) -> int:

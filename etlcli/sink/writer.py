@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from etlcli.errors import EtlError, TerminalError, Throttled, TransientError, Unavailable
+from etlcli.errors import EtlError, Throttled, TransientError, Unavailable, leading
 from etlcli.ports import Refusal
 from etlcli.sink.batches import Accepted, Problem, batches, halves, read_answer, request, spread
 from etlcli.sink.gate import Gate
@@ -83,7 +83,8 @@ class Writer:
                 for _ in range(workers):
                     group.create_task(self._work(todo, refusals))
         except BaseExceptionGroup as errors:
-            _raise_first(errors)
+            error = leading(errors)
+            raise error from error.__cause__
         return refusals
 
     async def _work(self, todo: Iterator[list[bytes]], refusals: list[Refusal]) -> None:
@@ -180,21 +181,3 @@ class _Stall:
     def end(self) -> None:
         """Note that the batch got somewhere."""
         self._attempts = 0
-
-
-def _raise_first(errors: BaseExceptionGroup[BaseException]) -> NoReturn:
-    """Raise the error that says most: one that stays before one that passes, ours before a fault of the program's."""
-    found = list(_leaves(errors))
-    for kind in (TerminalError, EtlError, BaseException):
-        for error in found:
-            if isinstance(error, kind):
-                raise error from error.__cause__
-    raise errors
-
-
-def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

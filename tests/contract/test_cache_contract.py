@@ -166,6 +166,47 @@ def test_values_are_stored_overwritten_and_removed(play: Play) -> None:
     play(scenario)
 
 
+def test_dictionaries_are_stored_and_removed(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        name = new_name()
+        fields = {"title": b"L\xc3\xa9on", "": b"no name", "empty": b"", "any": bytes(range(256)), "ü/%": b"1"}
+        async with house.cache(name) as cache, house.cache(name) as reader:
+            await cache.ensure()
+            assert await cache.get_dictionary("d") is None
+            await cache.set_dictionary("d", fields, TTL)
+            assert await reader.get_dictionary("d") == fields
+            await cache.delete("d")
+            assert await reader.get_dictionary("d") is None
+
+    play(scenario)
+
+
+def test_a_field_over_the_limit_is_refused(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.cache(new_name()) as cache:
+            await cache.ensure()
+            await cache.set_dictionary("d", {"f": b"x" * 128 * 1024}, TTL)
+            with pytest.raises(TooLarge):
+                await cache.set_dictionary("e", {"f": b"x" * (128 * 1024 + 1)}, TTL)
+            assert await cache.get_dictionary("e") is None
+
+    play(scenario)
+
+
+@pytest.mark.usefixtures("moved_clock")
+def test_dictionaries_live_for_their_time(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.cache(new_name()) as cache:
+            await cache.ensure()
+            await cache.set_dictionary("d", {"f": b"1"}, 10.0)
+            house.advance(9.0)
+            assert await cache.get_dictionary("d") == {"f": b"1"}
+            house.advance(2.0)
+            assert await cache.get_dictionary("d") is None
+
+    play(scenario)
+
+
 @pytest.mark.usefixtures("moved_clock")
 def test_values_live_for_their_time(play: Play) -> None:
     async def scenario(house: House) -> None:

@@ -237,7 +237,7 @@ def test_chunks_follow_the_source_and_say_where_they_begin_and_end() -> None:
         for it in records:
             assert it.first_key == (str(last + 1),)
             last = int(str(it.last_key[0]))
-            items = [orjson.loads(line) for line in await world.staging.fetch_chunk(report.manifest.run_id, it)]
+            items = [orjson.loads(line) for line in await world.staging.fetch_chunk(report.manifest, it)]
             assert [int(found["movie_id"]["N"]) for found in items] == list(range(last + 1 - it.rows, last + 1))
         assert last == 1999
 

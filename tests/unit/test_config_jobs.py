@@ -10,16 +10,14 @@ from etlcli.config import (
     SECTIONS,
     JobFlags,
     JobOptions,
-    Overlap,
     Settings,
-    Share,
     load_settings,
     resolve_job,
     resolve_options,
 )
 from etlcli.config.names import default_name, is_valid_name, job_name
 from etlcli.errors import ConfigError, UsageError
-from etlcli.model import Job, Selection
+from etlcli.model import Job, Overlap, Selection, Share
 
 CONFIG = """
 [cache]
@@ -194,7 +192,8 @@ def transformed(folder: Path, environ: dict[str, str]) -> Settings:
 
 
 def test_a_section_with_transforms(tmp_path: Path) -> None:
-    options = resolve_options(transformed(tmp_path, {"KEY": "s3cret"}), "orders")
+    settings = transformed(tmp_path, {"KEY": "s3cret"})
+    options = resolve_options(settings, "orders")
     assert options == JobOptions(
         mode="replace",
         null="null",
@@ -211,21 +210,22 @@ def test_a_section_with_transforms(tmp_path: Path) -> None:
         mask={"email": "hmac"},
         mask_key="s3cret",
         transform="my.transforms:clean",
-        max_rejects=Share(Decimal("0.5"), is_percentage=True),
         max_deletes=Share(Decimal(10), is_percentage=False),
         mark="_mine",
         incremental_key="updated_at",
         overlap=Overlap(600, is_duration=True),
         schema_contract="freeze",
-        layout="rows",
     )
+    assert resolve_job(settings, "orders").layout == "rows"
     assert "s3cret" not in repr(options)
 
 
 def test_flags_for_bounds_beat_the_section(tmp_path: Path) -> None:
     settings = transformed(tmp_path, {"KEY": "k"})
-    options = resolve_options(settings, "orders", JobFlags(max_rejects="7", max_deletes="1%", mode="upsert"))
-    assert options.max_rejects == Share(Decimal(7), is_percentage=False)
+    assert resolve_job(settings, "orders").max_rejects == Share(Decimal("0.5"), is_percentage=True)
+    flags = JobFlags(max_rejects="7", max_deletes="1%", mode="upsert")
+    assert resolve_job(settings, "orders", flags).max_rejects == Share(Decimal(7), is_percentage=False)
+    options = resolve_options(settings, "orders", flags)
     assert options.max_deletes == Share(Decimal(1), is_percentage=True)
     assert options.mode == "upsert"
 

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etlcli.config.units import (
-    Overlap,
     format_duration,
     format_size,
     parse_duration,
@@ -13,6 +12,7 @@ from etlcli.config.units import (
     parse_share,
     parse_size,
 )
+from etlcli.model import Overlap
 
 
 @given(st.integers(min_value=0, max_value=10**15))

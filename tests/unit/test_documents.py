@@ -90,7 +90,7 @@ manifests = st.builds(
     columns=st.lists(st.builds(Column, text, pg_types), max_size=4).map(tuple),
     key=st.builds(Key, attributes, st.none() | attributes),
     source_key=st.lists(text, max_size=2).map(tuple),
-    layout=text,
+    layout=st.sampled_from(["packed", "rows"]),
     ttl_seconds=number,
     started_at=seconds,
     written_at=seconds,
@@ -98,6 +98,7 @@ manifests = st.builds(
     chunks_freed=number,
     snapshots=st.lists(st.builds(SnapshotRecord, text, seconds), max_size=2).map(tuple),
     totals=st.builds(Totals, *[number] * 6),
+    kinds=st.dictionaries(text, text, max_size=3),
 )
 keys = st.lists(st.none() | text, max_size=2).map(tuple)
 records = st.builds(ChunkRecord, *[number] * 6, text, text, keys, keys, seconds)

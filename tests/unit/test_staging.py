@@ -191,9 +191,9 @@ def test_jobs_in_one_cache_do_not_see_each_other(play: Play) -> None:
 def test_a_chunk_comes_back(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         stored = await scene.store_chunk(3)
-        assert await scene.staging.fetch_chunk(RUN, stored) == ROWS
-        await scene.staging.free_chunk(RUN, 3)
-        await scene.staging.free_chunk(RUN, 3)
+        assert await scene.staging.fetch_chunk(scene.manifest(), stored) == ROWS
+        await scene.staging.free_chunk(scene.manifest(), stored)
+        await scene.staging.free_chunk(scene.manifest(), stored)
         assert scene.keys == set()
 
     play(Scene(), scenario)
@@ -204,7 +204,7 @@ def test_an_expired_chunk_is_an_error_that_names_it(play: Play) -> None:
         stored = await scene.store_chunk(3)
         scene.clock.advance(TTL)
         with pytest.raises(ChunkError, match=f"chunk 3 of run {RUN} is not in cache 'etl'") as caught:
-            await scene.staging.fetch_chunk(RUN, stored)
+            await scene.staging.fetch_chunk(scene.manifest(), stored)
         assert "--ttl" in str(caught.value.hint)
         assert scene.slept == []  # what was stored long ago does not come any more
 
@@ -216,7 +216,7 @@ def test_a_chunk_that_the_ledger_does_not_know_is_refused(play: Play) -> None:
         stored = await scene.store_chunk(3)
         await scene.store_chunk(3, [b'{"id":{"N":"3"}}', b'{"id":{"N":"4"}}'])
         with pytest.raises(ChunkError, match=r"chunk 3 .* not what the ledger says"):
-            await scene.staging.fetch_chunk(RUN, stored)
+            await scene.staging.fetch_chunk(scene.manifest(), stored)
 
     play(Scene(), scenario)
 
@@ -231,7 +231,7 @@ def test_a_damaged_chunk_is_an_error_that_names_it(play: Play, bit: int) -> None
         value[bit // 8] ^= 1 << bit % 8
         entries[key] = entries[key]._replace(value=bytes(value))
         with pytest.raises(ChunkError, match="chunk 3 "):
-            await scene.staging.fetch_chunk(RUN, stored)
+            await scene.staging.fetch_chunk(scene.manifest(), stored)
 
     play(Scene(), scenario)
 
@@ -243,7 +243,7 @@ def test_a_damaged_chunk_is_an_error_that_names_it(play: Play, bit: int) -> None
 def test_reads_that_lag_are_asked_again(play: Play, lag: int) -> None:
     async def scenario(scene: Scene) -> None:
         stored = await scene.store_chunk(0)
-        assert await scene.staging.fetch_chunk(RUN, stored) == ROWS
+        assert await scene.staging.fetch_chunk(scene.manifest(), stored) == ROWS
         assert len(scene.slept) == lag
         await scene.staging.move_current(RUN, TTL)
         assert await scene.staging.fetch_current(settle=True) == RUN
@@ -284,10 +284,10 @@ def test_a_manifest_as_it_was_before_is_asked_again(play: Play) -> None:
 def test_what_does_not_come_is_waited_for_as_long_as_reads_may_lag(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         stored = await scene.store_chunk(0)
-        await scene.staging.free_chunk(RUN, 0)
+        await scene.staging.free_chunk(scene.manifest(), stored)
         started = scene.clock()
         with pytest.raises(ChunkError):
-            await scene.staging.fetch_chunk(RUN, stored)
+            await scene.staging.fetch_chunk(scene.manifest(), stored)
         assert scene.clock() - started == pytest.approx(5.0)
         assert scene.account.named("get")[-1] == f"movies/{RUN}/chunk/0"
         scene.slept.clear()
@@ -301,10 +301,10 @@ def test_nothing_is_waited_for_where_nothing_was_written_lately(play: Play) -> N
     async def scenario(scene: Scene) -> None:
         stored = await scene.store_chunk(0)
         manifest = scene.manifest(2)
-        await scene.staging.free_chunk(RUN, 0)
+        await scene.staging.free_chunk(scene.manifest(), stored)
         scene.clock.advance(5.5)
         with pytest.raises(ChunkError):
-            await scene.staging.fetch_chunk(RUN, stored)
+            await scene.staging.fetch_chunk(scene.manifest(), stored)
         with pytest.raises(CacheError, match="page 0"):
             await scene.staging.fetch_ledger(manifest)
         assert await scene.staging.fetch_current() is None

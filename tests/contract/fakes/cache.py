@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -13,6 +14,7 @@ from etlcli.config.names import NAME_RULE, is_valid_name
 from etlcli.errors import CacheError, EtlError, TooLarge, UsageError
 
 ITEM_BYTES = 5_000_000
+ELEMENT_BYTES = 128 * 1024
 TTL_SECONDS = 24 * 60 * 60
 
 
@@ -124,6 +126,16 @@ class FakeCache:
         self.account.peak_bytes = max(self.account.peak_bytes, stored)
         if lost is not None:
             raise lost
+
+    async def get_dictionary(self, key: str) -> dict[str, bytes] | None:
+        value = await self.get(key)
+        return None if value is None else {name: bytes.fromhex(text) for name, text in json.loads(value).items()}
+
+    async def set_dictionary(self, key: str, fields: Mapping[str, bytes], ttl_seconds: float) -> None:
+        if any(len(value) > ELEMENT_BYTES for value in fields.values()):
+            raise TooLarge(f"a field of {key} is over {ELEMENT_BYTES:,} bytes", hint="Split it.")
+        # As one value: what matters to the core is that all of it is there or none.
+        await self.set(key, json.dumps({name: value.hex() for name, value in fields.items()}).encode(), ttl_seconds)
 
     async def delete(self, key: str) -> None:
         lost = await self._called("delete", key)
