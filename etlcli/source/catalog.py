@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-import psycopg
-from psycopg import generators, sql
-from psycopg.abc import PQGen
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn, PGresult
+from psycopg import sql
 from psycopg.rows import namedtuple_row
 
-from etlcli.errors import UsageError
+from etlcli.errors import SourceError, UsageError
 from etlcli.model import Column, PgType, Relation
 from etlcli.source.names import candidates
+from etlcli.source.wire import Connection, Parsed, parse
 
-__all__ = ["ONLY_READS", "Connection", "describe_query", "describe_table", "parse"]
-
-Connection = psycopg.AsyncConnection[Any]
+__all__ = ["ONLY_READS", "describe_query", "describe_table", "refuse_parameters"]
 
 # The kinds of relations (pg_class.relkind) that hold rows, and those that do not.
 _READABLE = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 _UNREADABLE = {"i": "an index", "I": "an index", "S": "a sequence", "c": "a composite type", "t": "a TOAST table"}
 
+# A parent stands for its whole tree, partitions and inheriting tables alike; what holds no rows itself counts nothing.
+# reltuples is -1 for "never analysed" (0 before PostgreSQL 14).
 _FIND = """
-select c.oid, n.nspname, c.relname, c.relkind::text as relkind, c.reltuples::float8 as reltuples, c.relhassubclass,
-       case when c.relkind in ('r', 'm', 'p') then
-           coalesce((select sum(pg_table_size(t.relid)) from pg_partition_tree(c.oid) t), pg_table_size(c.oid))::bigint
-       end as stored_bytes,
-       case when c.relkind = 'p' then
-           (select sum(greatest(l.reltuples, 0))::float8
-              from pg_partition_tree(c.oid) t join pg_class l on l.oid = t.relid
-             where t.isleaf)
-       end as leaf_tuples
-  from pg_class c join pg_namespace n on n.oid = c.relnamespace
- where c.oid = to_regclass(%s)
+with recursive found as (
+    select c.oid, n.nspname, c.relname, c.relkind::text as relkind, c.relhassubclass,
+           pg_is_other_temp_schema(n.oid) as foreign_temporary
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where c.oid = to_regclass(%s)
+), tree as (
+    select oid from found
+    union
+    select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
+), sizes as (
+    select sum(pg_table_size(l.oid)) filter (where l.relkind in ('r', 'm'))::bigint as stored_bytes,
+           sum(greatest(l.reltuples, 0)) filter (where l.relkind in ('r', 'm', 'f'))::float8 as tuples
+      from tree t join pg_class l on l.oid = t.oid
+)
+select found.*, case when relkind in ('r', 'p', 'm') then coalesce(stored_bytes, 0) end as stored_bytes, tuples
+  from found cross join sizes
 """
 
 _COLUMNS = """
@@ -46,15 +48,20 @@ select a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) as formatted
  order by a.attnum
 """
 
-# Only what holds for every row now: no predicate, no expression, valid, checked at once.
+# Only what holds for every row: no predicate, no expression, valid, no NULLs that count as different. A deferrable
+# constraint holds as well, for another transaction sees rows only after their commit, which has checked it.
+# (to_jsonb, since servers before PostgreSQL 15 have no such column.)
 _UNIQUE = """
 select i.indisprimary,
        array(select a.attname::text from unnest(i.indkey::int2[]) with ordinality k(attnum, place)
                join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
               where k.place <= i.indnkeyatts order by k.place) as columns
   from pg_index i
- where i.indrelid = %s and i.indisunique and i.indisvalid and i.indimmediate
-   and i.indpred is null and i.indexprs is null
+ where i.indrelid = %s and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+   and (coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false)
+        or not exists (select from unnest(i.indkey::int2[]) with ordinality k(attnum, place)
+                         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+                        where k.place <= i.indnkeyatts and not a.attnotnull))
  order by i.indisprimary desc, i.indexrelid
 """
 
@@ -112,12 +119,16 @@ async def describe_table(connection: Connection, typed: str) -> tuple[Relation, 
         UsageError: There is none (near names are in the hint), or it is something that holds no rows.
     """
     found = await _find(connection, typed)
+    if found.foreign_temporary:
+        raise SourceError(
+            f"{typed} is a temporary table of another session, which only that session can read",
+            hint="Copy it into an ordinary table there, or give its rows as a --query.",
+        )
     columns = [TypedName(*row) for row in await _rows(connection, _COLUMNS, found.oid)]
     # A plain parent's own constraints do not bind its children, whose rows a read of it returns.
     inherited = found.relhassubclass and found.relkind == "r"
     unique = [] if inherited else await _rows(connection, _UNIQUE, found.oid)
     primary = next((tuple(row.columns) for row in unique if row.indisprimary), ())
-    estimate = found.leaf_tuples if found.relkind == "p" else found.reltuples
     types = await _resolve(connection, columns)
     return (
         Relation(
@@ -125,8 +136,7 @@ async def describe_table(connection: Connection, typed: str) -> tuple[Relation, 
             columns=tuple(Column(column.name, types[place]) for place, column in enumerate(columns)),
             primary_key=primary,
             unique_keys=tuple(frozenset(row.columns) for row in unique),
-            # -1 stands for "never analysed" (PostgreSQL 14 and later; 0 before), and views have no figure at all.
-            estimated_rows=int(estimate) if estimate is not None and estimate > 0 else None,
+            estimated_rows=int(found.tuples) if found.tuples else None,
             stored_bytes=found.stored_bytes,
         ),
         (found.nspname, found.relname),
@@ -137,61 +147,49 @@ async def describe_query(connection: Connection, query: str) -> Relation:
     """Ask PostgreSQL what columns a query would return, without running it.
 
     Raises:
-        UsageError: It returns no columns, two of one name, or is not one that only reads.
+        UsageError: It returns no columns, two of one name, or asks for parameters.
         psycopg.Error: It does not parse, or names what does not exist.
     """
-    names = await parse(connection, sql.SQL(query))
-    if not names:
-        raise UsageError("the query returns no rows", hint=ONLY_READS)
-    twice = sorted({name.name for name in names if [other.name for other in names].count(name.name) > 1})
+    # As it stands, so that the positions in PostgreSQL's errors are those of the user's text.
+    parsed = await parse(connection, query.encode())
+    refuse_parameters(parsed, "the query")
+    columns = parsed.columns
+    if not columns:
+        raise UsageError("the query returns no columns", hint=ONLY_READS)
+    names = [name for name, _, _ in columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(
             f"the query returns more than one column named {', '.join(map(repr, twice))}",
             hint="Give each a name of its own with AS.",
         )
-    types = await _resolve(connection, names)
-    return Relation(name=None, columns=tuple(Column(name.name, types[place]) for place, name in enumerate(names)))
+    formatted = await _rows(connection, _FORMAT, [oid for _, oid, _ in columns], [typmod for _, _, typmod in columns])
+    typed = [TypedName(name, oid, row.formatted) for (name, oid, _), row in zip(columns, formatted, strict=True)]
+    types = await _resolve(connection, typed)
+    return Relation(name=None, columns=tuple(Column(name, types[place]) for place, name in enumerate(names)))
 
 
-async def parse(connection: Connection, statement: sql.Composable) -> list[TypedName]:
-    """Have PostgreSQL parse one statement and describe its columns; nothing is executed.
-
-    The extended protocol takes one statement only, so text that smuggles in a second one is refused here. The
-    statement has no name, which transaction poolers allow within a transaction.
-
-    Raises:
-        psycopg.Error: It does not parse, or names what does not exist.
-    """
-    pgconn = connection.pgconn
-    text = statement.as_bytes(connection)
-    await connection.wait(_exchange(pgconn, lambda: pgconn.send_prepare(b"", text)))
-    result = await connection.wait(_exchange(pgconn, lambda: pgconn.send_describe_prepared(b"")))
-    fields = [((result.fname(n) or b"").decode(), result.ftype(n), result.fmod(n)) for n in range(result.nfields)]
-    formatted = await _rows(connection, _FORMAT, [oid for _, oid, _ in fields], [typmod for _, _, typmod in fields])
-    return [TypedName(name, oid, row.formatted) for (name, oid, _), row in zip(fields, formatted, strict=True)]
-
-
-def _exchange(pgconn: PGconn, send: Callable[[], None]) -> PQGen[PGresult]:
-    """Send one request of the extended protocol and wait for its single result, as psycopg's own calls do."""
-    send()
-    results: list[PGresult] = yield from generators.execute(pgconn)
-    (result,) = results
-    if result.status == ExecStatus.FATAL_ERROR:
-        raise psycopg.errors.error_from_result(result)
-    return result
+def refuse_parameters(parsed: Parsed, what: str) -> None:
+    """Raise UsageError where a text of the user's holds ``$1``."""
+    if parsed.parameters:
+        raise UsageError(
+            f"{what} asks for parameters ($1), and there is nothing to fill them in with",
+            hint="Write the values themselves.",
+        )
 
 
 async def _find(connection: Connection, typed: str) -> Any:
+    other = None
     for parts in candidates(typed):
         rows = await _rows(connection, _FIND, sql.Identifier(*parts).as_string(connection))
-        if rows:
-            found = rows[0]
-            if found.relkind in _READABLE:
-                return found
-            what = _UNREADABLE.get(found.relkind, "no table")
-            raise UsageError(
-                f"{typed} is {what}, which holds no rows to copy", hint="Name a table, a view or a foreign table."
-            )
+        if rows and rows[0].relkind in _READABLE:
+            return rows[0]
+        other = other or (rows[0] if rows else None)
+    if other is not None:
+        raise UsageError(
+            f"{typed} is {_UNREADABLE.get(other.relkind, 'no table')}, which holds no rows to copy",
+            hint="Name a table, a view or a foreign table.",
+        )
     names = [(row.nspname, row.relname) for row in await _rows(connection, _NAMES)]
     raise UsageError(f"there is no table {typed!r} in the source", hint=_near(typed, names))
 

@@ -34,15 +34,18 @@ def _quoted(name: str) -> tuple[str, ...]:
     parts: list[str] = []
     rest = name
     while True:
+        rest = rest.lstrip()
         if rest.startswith('"'):
             end = _closing_quote(rest)
             if end is None:
                 break
             parts.append(rest[1:end].replace('""', '"'))
-            rest = rest[end + 1 :]
+            rest = rest[end + 1 :].lstrip()
         else:
             part, dot, tail = rest.partition(".")
-            parts.append(part.strip().lower())
+            if '"' in part:
+                break
+            parts.append(part.rstrip().lower())
             rest = dot + tail
         if not rest:
             if len(parts) in (1, 2) and all(parts):

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 import psycopg
 from psycopg import conninfo, sql
+from psycopg.abc import ConnDict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from etlcli.errors import ConfigError, UsageError
-from etlcli.model import Relation, Selection, SnapshotRecord
+from etlcli.errors import ConfigError, SourceError, Unavailable, UsageError
+from etlcli.model import PgType, Relation, Selection, SnapshotRecord
 from etlcli.ports import Reading
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy, retrying
-from etlcli.source import catalog
+from etlcli.source import catalog, wire
+from etlcli.source.text import sendable, statement_of
 from etlcli.source.translate import connection_error, statement_error
 
 __all__ = ["PostgresSnapshot", "PostgresSource"]
 
-# What decides how values look as text is pinned, so that no server's, database's or role's setting changes an item;
-# what could cut a long read short is lifted; and a row security policy raises an error rather than hide rows. LOCAL,
-# since a transaction pooler hands the session to others afterwards.
+# What decides how values look as text, and how a query's own text is read, is pinned, so that no server's, database's
+# or role's setting changes an item; what could cut a long read short is lifted, first of all; a row security policy
+# raises an error rather than hide rows; and rows without an order come from the table's start (of parallel scans each
+# would start where another is). LOCAL, since a transaction pooler hands the session to others afterwards.
+# Not lc_monetary: it alone tells a database's currency, and how many of an amount's digits are cents.
 _PINNED = """
+set local statement_timeout = 0;
+set local idle_in_transaction_session_timeout = 0;
 set local datestyle = 'ISO, YMD';
 set local intervalstyle = 'iso_8601';
 set local timezone = 'UTC';
@@ -32,19 +41,34 @@ set local extra_float_digits = 1;
 set local bytea_output = 'hex';
 set local client_encoding = 'UTF8';
 set local xmloption = 'content';
+set local quote_all_identifiers = off;
+set local standard_conforming_strings = on;
 set local row_security = off;
-set local statement_timeout = 0;
-set local idle_in_transaction_session_timeout = 0;
+set local synchronize_seqscans = off;
 """
+_PINNED_FROM_17 = "set local transaction_timeout = 0;"
+_VERSION_17 = 170_000
 
 _BEGIN = "begin isolation level repeatable read, read only;" + _PINNED
 
-# Lines are handed on in batches: large enough that what is paid per batch does not show, small against a chunk.
-_BATCH_ROWS = 1000
-_BATCH_BYTES = 256 * 1024
+# Where a duplicate is looked for, these compare as their text does, but faster; all others are compared by their text,
+# which is what becomes of them: values may be equal to PostgreSQL (citext, intervals, collations that ignore case) and
+# yet make different keys, and some types cannot be compared at all (json).
+_COMPARED_BY_VALUE = frozenset(
+    ("int2", "int4", "int8", "oid", "numeric", "float4", "float8", "bytea", "uuid", "date", "timestamp", "timestamptz")
+)
 
 _CONNECT_SECONDS = 10
 _CONNECT_PATIENCE = RetryPolicy(patience=15.0, base=0.5, ceiling=3.0)
+
+# What libpq takes from the environment where the URL does not say it.
+_ENVIRONMENT = {
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "dbname": "PGDATABASE",
+    "service": "PGSERVICE",
+}
 
 
 class PostgresSource:
@@ -60,62 +84,68 @@ class PostgresSource:
     """
 
     def __init__(self, url: str, counters: Counters, retry: RetryPolicy = _CONNECT_PATIENCE) -> None:
-        try:
-            parameters = conninfo.conninfo_to_dict(url)
-        except psycopg.ProgrammingError:
-            # libpq's message quotes the URL, and with it a password: it stays out.
-            raise ConfigError(
-                "the source's URL is malformed",
-                hint="Write postgresql://USER@HOST:PORT/DATABASE, with odd characters percent-encoded"
-                " (a slash in a password is %2F).",
-            ) from None
-        parameters.setdefault("connect_timeout", _CONNECT_SECONDS)
-        parameters.setdefault("application_name", "momento-etl")
+        parameters = _parameters(url)
+        if "PGCONNECT_TIMEOUT" not in os.environ:
+            parameters.setdefault("connect_timeout", _CONNECT_SECONDS)
+        parameters.setdefault("fallback_application_name", "momento-etl")
         # Idle stretches are normal while the loader catches up; a peer that vanished is noticed all the same.
         parameters.setdefault("keepalives_idle", 30)
-        self._parameters = parameters
+        self._description = _description(parameters)
         self._conninfo = conninfo.make_conninfo("", **parameters)
         self._counters = counters
         self._retry = retry
 
     @property
     def description(self) -> str:
-        """Host, port and database, as far as the URL names them: ``db.example.org:5432/shop``."""
-        named = self._parameters
-        service = named.get("service")
-        if service and not named.get("host"):
-            return f"service {service}"
-        host = named.get("host") or named.get("hostaddr") or "the default host"
-        port = f":{named['port']}" if named.get("port") else ""
-        database = f"/{named['dbname']}" if named.get("dbname") else ""
-        return f"{host}{port}{database}"
+        """Host, port and database, as far as URL and environment name them: ``db.example.org:5432/shop``."""
+        return self._description
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
         """Connect and open one read-only snapshot; both end with the context."""
-        connection = await retrying(self._connect, self._retry, self._counters)
+        connection, record = await retrying(self._open, self._retry, self._counters)
         try:
-            try:
-                await connection.execute(_BEGIN)
-                cursor = await connection.execute("select txid_current_snapshot()::text")
-                row = await cursor.fetchone()
-            except psycopg.Error as error:
-                raise statement_error(error, self.description, "opening a snapshot") from error
-            assert row is not None
             self._counters.snapshots += 1
-            yield PostgresSnapshot(connection, self.description, SnapshotRecord(row[0], time.time()))
+            yield PostgresSnapshot(connection, self.description, record)
         finally:
-            # Closing ends the transaction, which has nothing to commit; a COPY left half-way needs no draining.
-            await connection.close()
+            await wire.hang_up(connection)
 
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+    async def _open(self) -> tuple[wire.Connection, SnapshotRecord]:
+        # One attempt, from the connection to the snapshot: a pooler answers first, and reaches its database only then.
+        connection = await self._connect()
+        try:
+            begin = _BEGIN
+            if connection.info.server_version >= _VERSION_17:
+                begin += _PINNED_FROM_17
+            await connection.execute(begin)
+            cursor = await connection.execute("select txid_current_snapshot()::text")
+            row = await cursor.fetchone()
+        except psycopg.errors.QueryCanceled as error:
+            # Until it is lifted, a statement_timeout of the role's own holds for the first statements too.
+            await wire.hang_up(connection)
+            raise Unavailable(
+                f"PostgreSQL at {self.description} cancelled the start of a snapshot: {error.diag.message_primary}",
+                hint="Give this user a longer statement_timeout: ALTER ROLE ... SET statement_timeout = ...",
+            ) from error
+        except psycopg.Error as error:
+            await wire.hang_up(connection)
+            raise statement_error(error, self.description, "opening a snapshot") from error
+        except BaseException:
+            await wire.hang_up(connection)
+            raise
+        assert row is not None
+        return connection, SnapshotRecord(row[0], time.time())
+
+    async def _connect(self) -> wire.Connection:
         try:
             # autocommit: the BEGIN above says what the transaction is. Poolers forbid named prepared statements.
             return await psycopg.AsyncConnection.connect(
                 self._conninfo, autocommit=True, prepare_threshold=None, row_factory=tuple_row
             )
         except psycopg.Error as error:
-            raise connection_error(error, self.description) from error
+            refusal = connection_error(error, self.description)
+        # Out here, so that nothing refers to psycopg's error: it holds the connection's parameters, password and all.
+        raise refusal
 
 
 class PostgresSnapshot:
@@ -125,96 +155,125 @@ class PostgresSnapshot:
         record: PostgreSQL's name for the snapshot, and when it was opened.
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], where: str, record: SnapshotRecord) -> None:
+    def __init__(self, connection: wire.Connection, where: str, record: SnapshotRecord) -> None:
         self.record = record
         self._connection = connection
         self._where = where
         self._tables: dict[str, tuple[str, str]] = {}
+        self._types: dict[tuple[str | None, str | None], dict[str, PgType]] = {}
 
     async def describe(self, selection: Selection) -> Relation:
-        """Look up columns, types, keys and size of what is selected, and have PostgreSQL check the condition."""
+        """Look up columns, types, keys and size of what is selected, and have PostgreSQL check that it can be read.
+
+        That locks the table against being truncated or altered (not against writers) until the snapshot ends.
+        """
+        if selection.where is not None:
+            sendable(selection.where, "the condition")
         try:
             if selection.query is not None:
-                relation = await catalog.describe_query(self._connection, _trimmed(selection.query))
+                query = statement_of(sendable(selection.query, "the query"))
+                relation = await catalog.describe_query(self._connection, query)
             else:
                 assert selection.table is not None
-                relation, identity = await catalog.describe_table(self._connection, selection.table)
-                self._tables[selection.table] = identity
+                table = sendable(selection.table, "the table's name")
+                relation, self._tables[table] = await catalog.describe_table(self._connection, table)
         except psycopg.Error as error:
-            raise statement_error(error, self._where, "looking at the table") from error
-        if selection.query is not None or selection.where is not None:
-            await self._check(selection)
+            raise statement_error(
+                error, self._where, "looking at the table", text=selection.query, reading=False
+            ) from error
+        self._types[selection.table, selection.query] = {column.name: column.type for column in relation.columns}
+        await self._check(selection, relation)
         return relation
 
     async def read(self, reading: Reading) -> AsyncIterator[list[bytes]]:
-        """Stream the rows with COPY, as lines of its text format, in batches of at most 1,000 or about 256 KiB."""
-        statement = sql.SQL("copy ({}) to stdout").format(self._select(reading))
-        batch: list[bytes] = []
-        size = 0
+        """Stream the rows with COPY, as lines of its text format, in batches of at most 1,000 or about 256 KiB.
+
+        Leaving it before its end ends the snapshot: the statement is cancelled and the connection closed.
+        """
+        self._require_connection()
+        statement = self._bytes(sql.SQL("copy ({}) to stdout").format(self._select(reading)))
         try:
-            async with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-                async for row in copy:
-                    line = bytes(row[:-1])
-                    batch.append(line)
-                    size += len(line)
-                    if size >= _BATCH_BYTES or len(batch) >= _BATCH_ROWS:
-                        yield batch
-                        batch, size = [], 0
+            async with aclosing(wire.copy_out(self._connection, statement)) as batches:
+                async for batch in batches:
+                    yield batch
         except psycopg.Error as error:
             raise statement_error(error, self._where, "reading rows") from error
-        if batch:
-            yield batch
+        finally:
+            if self._connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                await wire.hang_up(self._connection)
 
     async def duplicates(self, reading: Reading, key: Sequence[str]) -> list[tuple[str | None, ...]]:
         """Find at most 5 values of the key that more than one row has; rows with a NULL in it do not count."""
+        self._require_connection()
+        types = self._types[reading.selection.table, reading.selection.query]
         names = [sql.Identifier(name) for name in key]
+        # concat() writes a value as COPY does; a cast would drop the spaces at the end of a bpchar.
+        compared = [
+            sql.SQL("{}" if _compared_by_value(types[name]) else 'concat({}) collate "C"').format(sql.Identifier(name))
+            for name in key
+        ]
         statement = sql.SQL(
             "select {shown} from ({rows}) as q where {present} group by {key} having count(*) > 1 limit 5"
         )
+        composed = statement.format(
+            shown=sql.SQL(", ").join(sql.SQL("concat({})").format(each) for each in compared),
+            rows=self._select(reading._replace(order_by=() if reading.selection.limit is None else reading.order_by)),
+            present=sql.SQL(" and ").join(sql.SQL("{} is not null").format(name) for name in names),
+            key=sql.SQL(", ").join(compared),
+        )
         try:
-            cursor = await self._connection.execute(
-                statement.format(
-                    shown=sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names),
-                    rows=self._select(
-                        reading._replace(order_by=() if reading.selection.limit is None else reading.order_by)
-                    ),
-                    present=sql.SQL(" and ").join(sql.SQL("{} is not null").format(name) for name in names),
-                    key=sql.SQL(", ").join(names),
-                )
-            )
-            return await cursor.fetchall()
+            return await wire.run(self._connection, self._bytes(composed))
         except psycopg.Error as error:
             raise statement_error(error, self._where, "looking for duplicate keys") from error
 
-    async def _check(self, selection: Selection) -> None:
-        """Have PostgreSQL parse what would be read, so that a mistake shows before anything is written."""
-        probe = self._select(Reading(selection, (), ()))
+    async def _check(self, selection: Selection, relation: Relation) -> None:
+        """Have PostgreSQL judge what would be read, so that a mistake shows before anything is written."""
         try:
-            await catalog.parse(self._connection, probe)
+            if selection.query is not None:
+                await self._check_query(selection)
+            if selection.where is not None:
+                await self._check_condition(selection)
+            # Columns that do not exist are the plan's to name; it knows what was meant.
+            if {*(selection.columns or ())} <= {column.name for column in relation.columns}:
+                # Started, but asked for no row: shows missing rights, policies, a view without data. It also takes the
+                # locks of a read, on partitions and what views stand on too, without which a TRUNCATE that commits
+                # between here and there would leave nothing to read, snapshot or no snapshot.
+                probe = Reading(replace(selection, limit=0), selection.columns or (), ())
+                await wire.run(self._connection, self._bytes(self._select(probe)))
+        except psycopg.Error as error:
+            raise statement_error(error, self._where, "checking what is to be read", reading=False) from error
+
+    async def _check_query(self, selection: Selection) -> None:
+        try:
+            await wire.parse(
+                self._connection, self._bytes(self._select(Reading(Selection(query=selection.query), (), ())))
+            )
         except (psycopg.errors.SyntaxError, psycopg.errors.FeatureNotSupported) as error:
-            if selection.query is None or selection.where is not None:
-                raise statement_error(error, self._where, "checking the query") from error
             # It parsed by itself, so what PostgreSQL minds is that such a statement cannot stand where rows are read.
             raise UsageError("the query is not one that only reads", hint=catalog.ONLY_READS) from error
-        except psycopg.Error as error:
-            raise statement_error(error, self._where, "checking the query") from error
+
+    async def _check_condition(self, selection: Selection) -> None:
+        """Have PostgreSQL parse the condition in two places: text that closes our parenthesis fits one at most."""
+        parsed = await wire.parse(self._connection, self._bytes(self._select(Reading(selection, (), ()))))
+        catalog.refuse_parameters(parsed, "the condition")
+        assert selection.where is not None
+        statement = sql.SQL("select case when (\n{}\n) then 1 end from {}").format(
+            sql.SQL(selection.where), self._rows_of(selection)
+        )
+        await wire.parse(self._connection, self._bytes(statement))
 
     def _select(self, reading: Reading) -> sql.Composed:
         """Compose the SELECT of a reading. Line breaks keep a user's trailing ``--`` comment from eating our text."""
         selection = reading.selection
-        if selection.query is not None:
-            rows: sql.Composable = sql.SQL("(\n{}\n) as q").format(_literally(_trimmed(selection.query)))
-        else:
-            assert selection.table is not None
-            rows = sql.Identifier(*self._tables[selection.table])
         parts: list[sql.Composable] = [
             sql.SQL("select"),
             sql.SQL(", ").join(map(sql.Identifier, reading.columns)) if reading.columns else sql.SQL("*"),
             sql.SQL("from"),
-            rows,
+            self._rows_of(selection),
         ]
         if selection.where is not None:
-            parts.append(sql.SQL("where (\n{}\n)").format(_literally(selection.where)))
+            # The user's own SQL, as it stands: it runs with the user's rights, in a transaction that cannot write.
+            parts.append(sql.SQL("where (\n{}\n)").format(sql.SQL(selection.where)))
         if reading.order_by:
             parts.append(sql.SQL("order by"))
             parts.append(sql.SQL(", ").join(map(sql.Identifier, reading.order_by)))
@@ -222,12 +281,69 @@ class PostgresSnapshot:
             parts.append(sql.SQL("limit {}").format(sql.Literal(selection.limit)))
         return sql.SQL(" ").join(parts)
 
+    def _rows_of(self, selection: Selection) -> sql.Composable:
+        if selection.query is not None:
+            return sql.SQL("(\n{}\n) as q").format(sql.SQL(statement_of(selection.query)))
+        assert selection.table is not None
+        return sql.Identifier(*self._tables[selection.table])
 
-def _literally(text: str) -> sql.SQL:
-    """Take the user's own SQL as it stands. It runs with the user's rights, in a transaction that cannot write."""
-    return sql.SQL(text)
+    def _bytes(self, statement: sql.Composable) -> bytes:
+        return statement.as_bytes(self._connection)
+
+    def _require_connection(self) -> None:
+        if self._connection.closed and not self._connection.broken:
+            raise SourceError(
+                f"the snapshot of PostgreSQL at {self._where} has ended: a reading of it was left before its end",
+                hint="Open another snapshot.",
+            )
 
 
-def _trimmed(query: str) -> str:
-    """Drop the semicolon that people end a statement with."""
-    return query.strip().rstrip(";").rstrip()
+def _compared_by_value(pg_type: PgType) -> bool:
+    return pg_type.kind == "base" and pg_type.extension is None and pg_type.typname in _COMPARED_BY_VALUE
+
+
+def _parameters(url: str) -> ConnDict:
+    """Take a URL or a connection string apart, and refuse what libpq takes but cannot have been meant.
+
+    What goes wrong with a URL is mostly a password whose odd characters are not percent-encoded: libpq then takes
+    part of it for the host, the port or the database, and would show it. So none of it is shown here.
+    """
+    try:
+        parameters = conninfo.conninfo_to_dict(sendable(url, "the source's URL"))
+    except psycopg.ProgrammingError:
+        parameters = None  # libpq's message quotes the URL, so it stays out
+    if parameters is not None:
+        hosts = str(parameters.get("host") or parameters.get("hostaddr") or "").split(",")
+        ports = str(parameters.get("port") or "").split(",")
+        path = re.match(r"postgres(?:ql)?://(?:[^@/]*@)?[^/?]*/([^?]*)", url)
+        if (
+            all("@" not in host[1:] for host in hosts)  # at the start it names an abstract Unix socket
+            and all(not port or port.isdecimal() for port in ports)
+            and len(ports) in (1, len(hosts))
+            and not (path and "@" in path[1])
+        ):
+            return parameters
+    raise ConfigError(
+        "the source's URL is malformed",
+        hint="Write postgresql://USER@HOST:PORT/DATABASE, with odd characters percent-encoded"
+        " (a slash in a password is %2F, an @ is %40).",
+    )
+
+
+def _description(parameters: ConnDict) -> str:
+    """Say where a source is, from the parameters and from the environment, which libpq asks for the others."""
+
+    def named(keyword: str) -> str:
+        return str(parameters.get(keyword) or os.environ.get(_ENVIRONMENT[keyword]) or "")
+
+    database = f"/{named('dbname')}" if named("dbname") else ""
+    addresses = named("host") or named("hostaddr")
+    if named("service") and not parameters.get("host"):
+        return f"service {named('service')}{database}"
+    hosts = (
+        [f"[{host}]" if ":" in host else host for host in addresses.split(",")] if addresses else ["the default host"]
+    )
+    ports = named("port").split(",")
+    if len(ports) != len(hosts):
+        ports = ports[:1] * len(hosts)
+    return ",".join(f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=True)) + database

@@ -1,0 +1,22 @@
+"""What the tests of the command line share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Schema, Stack
+from tests.integration.command_line import CommandLine
+
+
+@pytest.fixture
+def command_line(stack: Stack, schema: Schema, tmp_path: Path) -> CommandLine:
+    """Commands that find the session's servers through the environment, and the test's own schema in PostgreSQL."""
+    return CommandLine.on(stack, schema.url, tmp_path)
+
+
+@pytest.fixture
+def bare(stack: Stack, tmp_path: Path) -> CommandLine:
+    """Commands without any configuration, but for where the session's embedded stack lives."""
+    return CommandLine({"MOMENTO_ETL_LOCAL_DIR": str(stack.folder)}, tmp_path)
