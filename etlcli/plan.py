@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from etlcli.encoding import (
     ENCODING_VERSION,
     PLAIN,
+    AttributeSpec,
     FromColumn,
     Recipe,
     RowEncoder,
@@ -54,6 +55,12 @@ class Plan:
     fingerprint: str
     warnings: tuple[str, ...]
 
+    @property
+    def key_specs(self) -> tuple[AttributeSpec, ...]:
+        """What the key's attributes are made of, in the key's order."""
+        by_name = {spec.name: spec for spec in self.shape.attributes}
+        return tuple(by_name[attribute.name] for attribute in self.key.attributes)
+
 
 def make_plan(job: Job, relation: Relation, source: str, recipe: Recipe = PLAIN) -> Plan:
     """Plan a job over what the source holds.
@@ -84,6 +91,11 @@ def make_plan(job: Job, relation: Relation, source: str, recipe: Recipe = PLAIN)
     )
     # Rows come in the order of the primary key, which an index gives without a sort, whatever the destination's key is.
     source_key = relation.primary_key or (() if relation.name is None and not job.key else shape.key_columns)
+    if recipe.transform is not None:
+        warnings.append(
+            f"{recipe.transform.reference} may change keys, so PostgreSQL cannot be asked for duplicates: of two items"
+            " with one key one overwrites the other"
+        )
     if job.layout == "rows":
         many = f"{relation.estimated_rows:,}" if relation.estimated_rows is not None else "some"
         warnings.append(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
+from etlcli.encoding.specs import AttributeSpec
 from etlcli.model import CreateOptions, Key, Relation, Selection, SnapshotRecord
 from etlcli.state import (
     Claim,
@@ -79,8 +80,13 @@ class Snapshot(Protocol):
         """
         ...
 
-    async def duplicates(self, reading: Reading, key: Sequence[str]) -> list[tuple[str | None, ...]]:
-        """Find some values of ``key`` (at most 5, as PostgreSQL's text) that more than one of the rows has."""
+    async def duplicates(self, reading: Reading, key: Sequence[str | AttributeSpec]) -> list[tuple[str | None, ...]]:
+        """Find some values of ``key`` (at most 5, as text) that more than one of the rows has.
+
+        Args:
+            reading: The rows.
+            key: The key's attributes; a name alone stands for a column as it is.
+        """
         ...
 
 

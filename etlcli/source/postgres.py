@@ -15,12 +15,14 @@ from psycopg.abc import ConnDict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from etlcli.encoding import AttributeSpec
 from etlcli.errors import ConfigError, SourceError, Unavailable, UsageError
 from etlcli.model import PgType, Relation, Selection, SnapshotRecord
 from etlcli.ports import Reading
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy, retrying
 from etlcli.source import catalog, wire
+from etlcli.source.key_expressions import key_expressions
 from etlcli.source.text import sendable, statement_of
 from etlcli.source.translate import connection_error, statement_error
 
@@ -50,13 +52,6 @@ _PINNED_FROM_17 = "set local transaction_timeout = 0;"
 _VERSION_17 = 170_000
 
 _BEGIN = "begin isolation level repeatable read, read only;" + _PINNED
-
-# Where a duplicate is looked for, these compare as their text does, but faster; all others are compared by their text,
-# which is what becomes of them: values may be equal to PostgreSQL (citext, intervals, collations that ignore case) and
-# yet make different keys, and some types cannot be compared at all (json).
-_COMPARED_BY_VALUE = frozenset(
-    ("int2", "int4", "int8", "oid", "numeric", "float4", "float8", "bytea", "uuid", "date", "timestamp", "timestamptz")
-)
 
 _CONNECT_SECONDS = 10
 _CONNECT_PATIENCE = RetryPolicy(patience=15.0, base=0.5, ceiling=3.0)
@@ -202,23 +197,17 @@ class PostgresSnapshot:
             if self._connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 await wire.hang_up(self._connection)
 
-    async def duplicates(self, reading: Reading, key: Sequence[str]) -> list[tuple[str | None, ...]]:
+    async def duplicates(self, reading: Reading, key: Sequence[str | AttributeSpec]) -> list[tuple[str | None, ...]]:
         """Find at most 5 values of the key that more than one row has; rows with a NULL in it do not count."""
         self._require_connection()
-        types = self._types[reading.selection.table, reading.selection.query]
-        names = [sql.Identifier(name) for name in key]
-        # concat() writes a value as COPY does; a cast would drop the spaces at the end of a bpchar.
-        compared = [
-            sql.SQL("{}" if _compared_by_value(types[name]) else 'concat({}) collate "C"').format(sql.Identifier(name))
-            for name in key
-        ]
+        compared = key_expressions(key, self._types[reading.selection.table, reading.selection.query])
         statement = sql.SQL(
             "select {shown} from ({rows}) as q where {present} group by {key} having count(*) > 1 limit 5"
         )
         composed = statement.format(
             shown=sql.SQL(", ").join(sql.SQL("concat({})").format(each) for each in compared),
             rows=self._select(reading._replace(order_by=() if reading.selection.limit is None else reading.order_by)),
-            present=sql.SQL(" and ").join(sql.SQL("{} is not null").format(name) for name in names),
+            present=sql.SQL(" and ").join(sql.SQL("{} is not null").format(each) for each in compared),
             key=sql.SQL(", ").join(compared),
         )
         try:
@@ -296,10 +285,6 @@ class PostgresSnapshot:
                 f"the snapshot of PostgreSQL at {self._where} has ended: a reading of it was left before its end",
                 hint="Open another snapshot.",
             )
-
-
-def _compared_by_value(pg_type: PgType) -> bool:
-    return pg_type.kind == "base" and pg_type.extension is None and pg_type.typname in _COMPARED_BY_VALUE
 
 
 def _parameters(url: str) -> ConnDict:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
+from etlcli.encoding import AttributeSpec, FromColumn
 from etlcli.model import Column, PgType, Relation, Selection, SnapshotRecord
 from etlcli.ports import Reading
 
@@ -84,11 +85,19 @@ class FakeSnapshot:
         if source.error is not None:
             raise source.error[1]
 
-    async def duplicates(self, reading: Reading, key: Sequence[str]) -> list[tuple[str | None, ...]]:
+    async def duplicates(self, reading: Reading, key: Sequence[str | AttributeSpec]) -> list[tuple[str | None, ...]]:
         await asyncio.sleep(0)
-        assert set(key) <= set(reading.columns)
-        places = self._places(key)
-        found = Counter(tuple(row[place] for place in places) for row in self._source.rows)
+        columns = []
+        for part in key:
+            # Only plain columns: what else a key can be made of is for PostgreSQL to compute.
+            spec = FromColumn(part, part) if isinstance(part, str) else part
+            assert isinstance(spec, FromColumn)
+            assert (spec.cast, spec.mask) == (None, None)
+            columns.append(spec.column)
+        assert set(columns) <= set(reading.columns)
+        places = self._places(columns)
+        rows = self._source.rows[: reading.selection.limit]
+        found = Counter(tuple(row[place] for place in places) for row in rows)
         return [values for values, count in found.items() if count > 1 and None not in values][:5]
 
     def _places(self, columns: Sequence[str]) -> list[int]:
