@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any, Literal, TypeAlias
 
 from etlcli.errors import EtlError, ExitCode
@@ -13,7 +14,12 @@ Status: TypeAlias = Literal["succeeded", "rejected_rows", "failed", "interrupted
 
 
 def summarize(
-    command: str, report: Report, seconds: float, *, error: BaseException | None = None, interrupted: bool = False
+    command: str,
+    report: Report,
+    seconds: float,
+    *,
+    error: BaseException | None = None,
+    signal_number: int | None = None,
 ) -> dict[str, Any]:
     """Build the summary of a command that is over.
 
@@ -22,12 +28,12 @@ def summarize(
         report: What is known of the run.
         seconds: How long it took.
         error: What ended it, where it failed.
-        interrupted: Whether a signal ended it.
+        signal_number: The signal that ended it, where one did.
     """
     counters = report.counters
     return {
         "command": command,
-        "status": _status(report, error, interrupted=interrupted),
+        "status": _status(report, error, interrupted=signal_number is not None),
         "job": report.job,
         "run_id": report.run_id,
         "cache": report.cache,
@@ -48,7 +54,7 @@ def summarize(
         "duration_seconds": round(seconds, 3),
         "warnings": list(report.warnings),
         "rejects": [{"rule": reject.rule, "message": reject.message, "row": reject.row} for reject in report.rejects],
-        "error": _error(error),
+        "error": _error(error, signal_number),
     }
 
 
@@ -69,7 +75,12 @@ def _status(report: Report, error: BaseException | None, *, interrupted: bool) -
     return "rejected_rows" if report.counters.rows_rejected else "succeeded"
 
 
-def _error(error: BaseException | None) -> dict[str, str | None] | None:
+def _error(error: BaseException | None, signal_number: int | None) -> dict[str, str | None] | None:
+    if signal_number is not None:
+        return {
+            "message": f"interrupted by {signal.Signals(signal_number).name}",
+            "hint": "What was written so far stays. Run the same command again for the rest.",
+        }
     if error is None:
         return None
     if isinstance(error, EtlError):

@@ -7,22 +7,35 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 
 from etlcli.cli.output import Output
-from etlcli.cli.progress import shown
+from etlcli.cli.progress import Bar, shown
 from etlcli.cli.render import summary_text
 from etlcli.config import Settings, connect_embedded, load_settings, local_notice, use_embedded
-from etlcli.errors import EtlError, ExitCode
 from etlcli.report import Report
 from etlcli.summary import exit_code, summarize
 
 __all__ = ["answer", "run_async", "settle", "transfer"]
 
 _EMBEDDED_REGION = "us-east-1"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# GNU timeout, and shells around a pipeline, signal both the process and its group: that is one wish, not two.
+_ONE_WISH_SECONDS = 0.3
+
+
+class _Interrupted(BaseException):
+    """A signal asked the command to end. No ``Exception``: nothing on the way may take it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def settle(
@@ -35,6 +48,7 @@ def settle(
         EtlError: The embedded stack does not start.
     """
     settings = load_settings(config, local=local)
+    output.hide(settings.cache.api_key or "", (settings.source.url if settings.source else None) or "")
     for notice in settings.notices:
         output.note(notice)
     is_terminal = sys.stderr.isatty() and sys.stdin.isatty()
@@ -68,7 +82,8 @@ def transfer(
     work: Callable[[Report], Callable[[], Awaitable[None]]],
     *,
     job: str,
-    loads: bool = True,
+    bars: tuple[Bar, ...],
+    follow_up: Callable[[Report], str],
     after: Callable[[Report], None] | None = None,
 ) -> NoReturn:
     """Run a command that moves rows, show it at work, print its summary, and exit.
@@ -78,94 +93,121 @@ def transfer(
         output: How it speaks.
         work: Settles the configuration and fills in the report; gives what is to be run in the event loop.
         job: What it was called for, until the report knows better.
-        loads: Whether it writes to the destination.
+        bars: What its progress display shows.
+        follow_up: The command that shows what it did, or goes on from there.
         after: Prints what else the command answers with, where it succeeded.
     """
     report = Report(job)
-    started = time.monotonic()
+    started = moving = time.monotonic()
     error: BaseException | None = None
     signal_number: int | None = None
     try:
-        main = work(report)
+        with _interruptible():
+            main = work(report)
+            moving = time.monotonic()
 
-        async def watched() -> None:
-            async with shown(report.counters, output, loads=loads):
-                await main()
+            async def watched() -> None:
+                async with shown(report.counters, output, bars=bars):
+                    await main()
 
-        signal_number = _run(watched, output)
+            run_async(watched, output)
+    except _Interrupted as interrupted:
+        signal_number = interrupted.number
     except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it
         error = _single(caught)
-    interrupted = signal_number is not None
-    summary = summarize(command, report, time.monotonic() - started, error=error, interrupted=interrupted)
+    ended = time.monotonic()
+    summary = summarize(command, report, ended - started, error=error, signal_number=signal_number)
     for warning in report.warnings:
         output.warn(warning)
     if report.run_id is not None and output.is_text:
-        output.show(summary_text(summary, report))
+        output.show(summary_text(summary, report, moving_seconds=ended - moving, follow_up=follow_up(report)))
     if error is not None:
         output.error(error)
-    elif after is not None and not interrupted:
+    elif signal_number is not None:
+        output.note(f"{summary['error']['message']}. {summary['error']['hint']}")
+    elif after is not None:
         after(report)
     output.result(summary)
     raise typer.Exit(exit_code(summary, error, signal_number))
 
 
-def answer(command: str, output: Output, work: Callable[[], dict[str, Any]]) -> NoReturn:
+def answer(command: str, output: Output, work: Callable[[Report], dict[str, Any]], *, job: str = "") -> NoReturn:
     """Run a command that answers with an object of its own, or with an error, and exit.
 
-    ``work`` prints the text for people itself; its result is printed where JSON is asked for.
+    ``work`` prints the text for people itself; what it returns is printed where JSON is asked for, over the fields that
+    every command's object has.
     """
+    report = Report(job)
+    started = time.monotonic()
+    answered: dict[str, Any] = {}
+    error: BaseException | None = None
+    signal_number: int | None = None
     try:
-        result = work()
+        with _interruptible():
+            answered = work(report)
+    except _Interrupted as interrupted:
+        signal_number = interrupted.number
+    except BrokenPipeError:
+        raise
     except Exception as caught:  # noqa: BLE001  as above
         error = _single(caught)
         output.error(error)
-        message, hint = (error.message, error.hint) if isinstance(error, EtlError) else (str(error), None)
-        output.result({"command": command, "status": "failed", "error": {"message": message, "hint": hint}})
-        raise typer.Exit(error.exit_code if isinstance(error, EtlError) else ExitCode.FAILED) from None
-    output.result({"command": command, "status": "succeeded", **result, "error": None})
-    raise typer.Exit(ExitCode.DONE)
+    summary = summarize(command, report, time.monotonic() - started, error=error, signal_number=signal_number)
+    output.result(summary | answered)
+    raise typer.Exit(exit_code(summary, error, signal_number))
 
 
-def run_async(main: Callable[[], Awaitable[Any]]) -> Any:
-    """Run a coroutine on the fastest event loop there is."""
-
-    async def awaited() -> Any:
-        return await main()
-
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(awaited())
-
-
-def _run(main: Callable[[], Awaitable[None]], output: Output) -> int | None:
-    """Run the core; a first SIGINT or SIGTERM cancels it in order, a second one ends the process.
+def run_async(main: Callable[[], Awaitable[Any]], output: Output) -> Any:
+    """Run the core on the fastest event loop there is; a first SIGINT or SIGTERM cancels it, a second ends the process.
 
     Returns:
-        The signal that ended it, or None.
+        What it returns.
     """
-    received: list[int] = []
+    received: list[tuple[int, float]] = []
 
-    async def guarded() -> None:
+    async def guarded() -> Any:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
 
         def stop(number: int) -> None:
+            now = time.monotonic()
             if received:
+                if now - received[0][1] < _ONE_WISH_SECONDS:
+                    return
+                output.restore_terminal()
                 os._exit(128 + number)
-            received.append(number)
-            output.note(f"{signal.Signals(number).name}: stopping")
+            received.append((number, now))
+            output.note(f"{signal.Signals(number).name}: stopping (once more: at once)")
             task.cancel()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, stop, number)
         try:
-            await main()
-        except asyncio.CancelledError:
+            return await main()
+        except BaseException:
+            # Whatever else breaks while the work is torn down says nothing that the signal does not.
             if not received:
                 raise
+        raise _Interrupted(received[0][0])
 
-    run_async(guarded)
-    return received[0] if received else None
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(guarded())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise ``_Interrupted`` where a signal comes while no event loop handles it."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise _Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -12,12 +13,15 @@ from etlcli.cli.execute import answer, run_async, settle
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.render import inspection_text, item_table, rejects_table
 from etlcli.config import JobFlags, Settings, resolve_job
-from etlcli.errors import CacheError
+from etlcli.errors import CacheError, UsageError
 from etlcli.inspection import RunView, check_chunks, find_row, inspect_job, list_rejects
 from etlcli.model import Job
-from etlcli.progress import Counters
+from etlcli.ports import Cache
+from etlcli.report import Report
 
 __all__ = ["inspect_cache"]
+
+_Ask: TypeAlias = Callable[[Callable[[Cache], Awaitable[Any]]], Any]
 
 
 def inspect_cache(
@@ -37,83 +41,102 @@ def inspect_cache(
 ) -> None:
     """Show what the cache holds: runs, chunks, time left, sizes, sample rows.
 
+    Each look costs metered operations: --output json says how many.
+
     Examples:
       momento-etl inspect-cache movies
-
       momento-etl inspect-cache movies --row 42
+      momento-etl inspect-cache movies --rejects --output json
     """
     speaker = Output(output, quiet=quiet, verbose=verbose)
 
-    def work() -> dict[str, Any]:
+    def work(report: Report) -> dict[str, Any]:
+        wanted = [
+            flag for flag, given in (("--row", row is not None), ("--rejects", rejects), ("--check", check)) if given
+        ]
+        if len(wanted) > 1:
+            raise UsageError(f"{' and '.join(wanted)} exclude each other", hint="Ask for one at a time.")
         settings = settle(speaker, config, local=local, cache=True)
         job = resolve_job(settings, name, JobFlags(cache=cache))
+        report.job, report.cache = job.name, job.cache
+        ask = _asking(settings, job, report, speaker)
         if row is not None:
-            return _row(settings, job, row, run_id, speaker)
+            return _row(ask, job, row, run_id, report, speaker)
         if rejects:
-            return _rejects(settings, job, run_id, speaker)
+            return _rejects(ask, job, run_id, report, speaker)
         if check:
-            return _check(settings, job, run_id, speaker)
-        return _all(settings, job, speaker)
+            return _check(ask, job, run_id, report, speaker)
+        return _all(ask, job, run_id, report, speaker)
 
-    answer("inspect-cache", speaker, work)
+    answer("inspect-cache", speaker, work, job=name)
 
 
-def _all(settings: Settings, job: Job, speaker: Output) -> dict[str, Any]:
-    inspection = _asked(settings, job, lambda cache: inspect_job(job.name, cache))
-    speaker.data(inspection_text(inspection))
+def _all(ask: _Ask, job: Job, run_id: str | None, report: Report, speaker: Output) -> dict[str, Any]:
+    inspection = ask(lambda cache: inspect_job(job.name, cache))
+    if run_id is not None:
+        found = next((run for run in inspection.runs if run.manifest.run_id == run_id), None)
+        if found is None:
+            raise CacheError(
+                f"cache {job.cache!r} holds no run {run_id} of {job.name}",
+                hint="Without --run-id, this command lists the runs that it holds.",
+            )
+        inspection = replace(inspection, runs=(found,), sample=inspection.sample if found.current else ())
+    shown = inspection.current or (inspection.runs[0] if run_id is not None else None)
+    report.run_id = shown.manifest.run_id if shown else None
+    speaker.data(inspection_text(inspection, shown))
     return {
-        "job": inspection.job,
-        "cache": inspection.cache,
         "current": inspection.current.manifest.run_id if inspection.current else None,
         "runs": [_run(run, chunks=True) for run in inspection.runs],
         "sample": list(inspection.sample),
     }
 
 
-def _row(settings: Settings, job: Job, key: str, run_id: str | None, speaker: Output) -> dict[str, Any]:
-    found = _asked(settings, job, lambda cache: find_row(job.name, cache, key, run_id))
+def _row(ask: _Ask, job: Job, key: str, run_id: str | None, report: Report, speaker: Output) -> dict[str, Any]:
+    found = ask(lambda cache: find_row(job.name, cache, key, run_id))
     if found is None:
         raise CacheError(
             f"no row of {job.name} in cache {job.cache!r} has the key {key}",
             hint="The key is the destination's, as text: HASH, or HASH,RANGE. Rejected rows are under --rejects.",
         )
     run, item = found
+    report.run_id = run.manifest.run_id
     speaker.data(item_table(item, run))
-    return {"job": job.name, "cache": job.cache, "run": _run(run, chunks=False), "row": item}
+    return {"run": _run(run, chunks=False), "row": item}
 
 
-def _rejects(settings: Settings, job: Job, run_id: str | None, speaker: Output) -> dict[str, Any]:
-    run, rejects = _asked(settings, job, lambda cache: list_rejects(job.name, cache, run_id))
-    speaker.data(
-        rejects_table(rejects, len(rejects)) if rejects else f"Run {run.manifest.run_id} has no rejected rows."
-    )
-    return {
-        "job": job.name,
-        "cache": job.cache,
-        "run": _run(run, chunks=False),
-        "rejects": [asdict(reject) for reject in rejects],
-    }
+def _rejects(ask: _Ask, job: Job, run_id: str | None, report: Report, speaker: Output) -> dict[str, Any]:
+    run, rejects = ask(lambda cache: list_rejects(job.name, cache, run_id))
+    report.run_id = run.manifest.run_id
+    if rejects:
+        speaker.data(rejects_table(rejects, len(rejects)))
+    else:
+        speaker.data(f"Run {run.manifest.run_id} has no rejected rows.")
+    return {"run": _run(run, chunks=False), "rejects": [asdict(reject) for reject in rejects]}
 
 
-def _check(settings: Settings, job: Job, run_id: str | None, speaker: Output) -> dict[str, Any]:
-    run, wrong = _asked(settings, job, lambda cache: check_chunks(job.name, cache, run_id))
+def _check(ask: _Ask, job: Job, run_id: str | None, report: Report, speaker: Output) -> dict[str, Any]:
+    run, wrong = ask(lambda cache: check_chunks(job.name, cache, run_id))
+    report.run_id = run.manifest.run_id
     if wrong:
-        raise CacheError("\n".join(wrong), hint=f"Run again: momento-etl run --table {job.name}")
+        raise CacheError("\n".join(wrong), hint=f"Run again: momento-etl run --table {options.quoted(job.name)}")
     chunks = "1 chunk" if len(run.chunks) == 1 else f"each of {len(run.chunks):,} chunks"
     speaker.data(f"Run {run.manifest.run_id}: {chunks} there, and undamaged.")
-    return {"job": job.name, "cache": job.cache, "run": _run(run, chunks=False), "chunks_checked": len(run.chunks)}
+    return {"run": _run(run, chunks=False), "chunks_checked": len(run.chunks)}
 
 
-def _asked(settings: Settings, job: Job, ask: Any) -> Any:
-    """Ask the job's cache something."""
+def _asking(settings: Settings, job: Job, report: Report, speaker: Output) -> _Ask:
+    """Make what asks the job's cache something."""
 
-    async def main() -> Any:
-        from etlcli import wiring
+    def ask(question: Callable[[Cache], Awaitable[Any]]) -> Any:
+        async def main() -> Any:
+            from etlcli import wiring
 
-        async with wiring.open_cache(settings, job.cache, Counters()) as cache:
-            return await ask(cache)
+            async with wiring.open_cache(settings, job.cache, report.counters) as cache:
+                return await question(cache)
 
-    return run_async(main)
+        return run_async(main, speaker)
+
+    return ask
 
 
 def _run(run: RunView, *, chunks: bool) -> dict[str, Any]:

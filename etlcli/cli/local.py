@@ -5,28 +5,31 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from etlcli.cli import options
 from etlcli.cli.execute import answer
+from etlcli.cli.help import Command, Group
 from etlcli.cli.output import Output, OutputFormat
+from etlcli.cli.render import parts_table
+from etlcli.report import Report
 
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=Group,
     help="The embedded stack: PostgreSQL with sample films, a Momento-compatible server and DynamoDB, on this machine.",
     no_args_is_help=True,
 )
 
 
-@app.command()
+@app.command(cls=Command)
 def up(
     output: options.OutputOption = OutputFormat.TEXT, quiet: options.Quiet = False, verbose: options.Verbose = False
 ) -> None:
     """Start what does not run, in the background. It stays until `local down`."""
     speaker = Output(output, quiet=quiet, verbose=verbose)
 
-    def work() -> dict[str, Any]:
+    def work(_report: Report) -> dict[str, Any]:
         from etlcli.local import stack
 
         stack.up(on_start=lambda part: speaker.note(f"starting {part}"))
@@ -35,17 +38,17 @@ def up(
     answer("local up", speaker, work)
 
 
-@app.command()
+@app.command(cls=Command)
 def down(
     purge: Annotated[bool, typer.Option("--purge", help="Remove the database and the logs too.")] = False,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Stop what runs. Cache and DynamoDB tables are gone with it; PostgreSQL's data stays, unless --purge is given."""
+    """Stop what runs. Cache and DynamoDB tables are gone with it; PostgreSQL's data stays, but for --purge."""
     speaker = Output(output, quiet=quiet, verbose=verbose)
 
-    def work() -> dict[str, Any]:
+    def work(_report: Report) -> dict[str, Any]:
         from etlcli.local import stack
 
         stopped = stack.down(purge=purge)
@@ -58,33 +61,20 @@ def down(
     answer("local down", speaker, work)
 
 
-@app.command()
+@app.command(cls=Command)
 def status(
     output: options.OutputOption = OutputFormat.TEXT, quiet: options.Quiet = False, verbose: options.Verbose = False
 ) -> None:
     """Show each part: whether it answers, its port, process and log."""
     speaker = Output(output, quiet=quiet, verbose=verbose)
-    answer("local status", speaker, lambda: _status(speaker))
+    answer("local status", speaker, lambda _report: _status(speaker))
 
 
 def _status(speaker: Output) -> dict[str, Any]:
     from etlcli.local import stack
 
     parts = stack.status()
-    table = Table()
-    for name in ("part", "state", "port", "process", "since (UTC)"):
-        table.add_column(name)
-    table.add_column("log", overflow="fold", style="dim")
-    for part in parts:
-        table.add_row(
-            part.name,
-            part.state.value,
-            str(part.port or ""),
-            str(part.pid or ""),
-            f"{part.since:%Y-%m-%d %H:%M:%S}" if part.since else "",
-            str(part.log),
-        )
-    speaker.data(table)
+    speaker.data(parts_table(parts))
     return {
         "parts": [
             {

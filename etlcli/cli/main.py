@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from etlcli import __version__
 from etlcli.cli import local
 from etlcli.cli.create_table import create_table
+from etlcli.cli.help import ClickError, Command, Group, asks_for_help, usage_error
 from etlcli.cli.inspect_cache import inspect_cache
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.transfer import extract, load, run
@@ -24,16 +25,17 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="momento-etl",
+    cls=Group,
     help="Moves table rows from PostgreSQL through a named Momento cache into DynamoDB.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
 )
-app.command()(run)
-app.command()(extract)
-app.command()(load)
-app.command("inspect-cache")(inspect_cache)
-app.command("create-table")(create_table)
+app.command(cls=Command)(run)
+app.command(cls=Command)(extract)
+app.command(cls=Command)(load)
+app.command("inspect-cache", cls=Command)(inspect_cache)
+app.command("create-table", cls=Command)(create_table)
 app.add_typer(local.app, name="local")
 
 
@@ -55,34 +57,45 @@ def _before(
 def main() -> None:
     """Run the command line, and exit with one of the codes of ``etlcli.errors.ExitCode``."""
     arguments = sys.argv[1:]
+    _speak_anywhere()
     _quieten(verbose="--verbose" in arguments or "-v" in arguments)
     try:
+        _refuse_undecodable(arguments)
         code = app(args=arguments, prog_name="momento-etl", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = ExitCode.USAGE
-    except click.ClickException as error:
-        code = _usage(error, arguments)
-    except (click.Abort, KeyboardInterrupt):
+        sys.stdout.flush()  # while a reader that has gone can still be told from an error
+    except ClickError as error:
+        code = ExitCode.USAGE if asks_for_help(error) else _refuse(*usage_error(error), arguments)
+    except UsageError as error:
+        code = _refuse(error, "", arguments)
+    except (typer.Abort, KeyboardInterrupt):
         code = ExitCode.SIGINT
     except BrokenPipeError:
-        # Whoever read our output is gone; so that the interpreter does not complain about it once more at its end:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.FAILED
+    _forget_closed_pipes()
     sys.exit(int(code or 0))
 
 
-def _usage(error: click.ClickException, arguments: list[str]) -> ExitCode:
+def _refuse(error: UsageError, command: str, arguments: list[str]) -> ExitCode:
     """Tell a mistyped command line, as JSON too where that was asked for."""
-    form = _asked_form(arguments)
-    output = Output(form)
-    context = getattr(error, "ctx", None)
-    command = context.command_path.partition(" ")[2] if context is not None else ""
-    help_of = f"momento-etl {command}".strip()
-    failure = UsageError(error.format_message(), hint=f"{help_of} --help shows what there is.")
-    output.error(failure)
-    output.result(summarize(command, Report(""), 0.0, error=failure))
+    output = Output(_asked_form(arguments))
+    output.error(error)
+    output.result(summarize(command, Report(""), 0.0, error=error))
     return ExitCode.USAGE
+
+
+def _refuse_undecodable(arguments: list[str]) -> None:
+    """Refuse what is no text under this locale before any of it ends up in a query, a name or a message.
+
+    Raises:
+        UsageError: An argument is not.
+    """
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"the argument {argument!a} is not UTF-8", hint="Write it in UTF-8, in a UTF-8 locale."
+            ) from None
 
 
 def _asked_form(arguments: list[str]) -> OutputFormat:
@@ -92,6 +105,33 @@ def _asked_form(arguments: list[str]) -> OutputFormat:
         if value in list(OutputFormat):
             return OutputFormat(value)
     return OutputFormat.TEXT
+
+
+def _speak_anywhere() -> None:
+    """Let no character that the terminal's encoding lacks end a command, and no output be cut.
+
+    Under PYTHONUNBUFFERED, which container images like to set, Python writes text with one system call and does not
+    look at how much of it was taken: what a full pipe had no room for when the call was interrupted is lost, and
+    nobody is told. A buffered stream writes the rest.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if isinstance(stream.buffer, io.RawIOBase):
+            buffered = open(stream.fileno(), "w", buffering=1, encoding=stream.encoding, closefd=False)  # noqa: SIM115
+            setattr(sys, name, buffered)
+            stream = buffered
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_closed_pipes() -> None:
+    """Throw away what nobody reads any more, so that the interpreter does not complain about it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _quieten(*, verbose: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, TypeAlias
 
 import typer
@@ -26,8 +27,11 @@ __all__ = [
     "Unrepresentable",
     "Verbose",
     "Where",
+    "quoted",
+    "written",
 ]
 
+# In help texts a bracket is escaped, since typer takes what is in brackets for rich's markup.
 _JOB = "Job"
 _PLACES = "Where"
 _OUTPUT = "Output"
@@ -38,12 +42,7 @@ Table: TypeAlias = Annotated[
 ]
 Query: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--query",
-        metavar="SQL",
-        help="Read this SELECT; --table then names the job.",
-        rich_help_panel=_JOB,
-    ),
+    typer.Option("--query", metavar="SQL", help="Read this SELECT; --table then names the job.", rich_help_panel=_JOB),
 ]
 Where: TypeAlias = Annotated[
     str | None,
@@ -58,7 +57,7 @@ KeyColumns: TypeAlias = Annotated[
     typer.Option(
         "--key",
         metavar="HASH[,RANGE]",
-        help="Columns of the destination key.  [default: the primary key]",
+        help="Columns of the destination key. \\[default: the primary key]",
         rich_help_panel=_JOB,
     ),
 ]
@@ -69,8 +68,8 @@ Mode: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--mode",
-        metavar="upsert",
-        help="upsert: put whole items; attributes that others added to the same item are gone.",
+        metavar="MODE",
+        help="upsert: put whole items; attributes that others added to the same item are gone. \\[default: upsert]",
         rich_help_panel=_JOB,
     ),
 ]
@@ -78,19 +77,22 @@ Unrepresentable: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--on-unrepresentable",
-        metavar="reject|string|fail",
-        help="Numbers and JSON that DynamoDB cannot hold.  [default: reject the row]",
+        metavar="ACTION",
+        help="Numbers that DynamoDB cannot hold: reject the row, write a string, or fail. \\[default: reject]",
         rich_help_panel=_JOB,
     ),
 ]
 RunId: TypeAlias = Annotated[
     str | None,
-    typer.Option("--run-id", metavar="RUN", help="This run.  [default: the current one]", rich_help_panel=_JOB),
+    typer.Option("--run-id", metavar="RUN", help="This run. \\[default: the current one]", rich_help_panel=_JOB),
 ]
 Cache: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--cache", metavar="NAME", help="The Momento cache.  [default: named after the job]", rich_help_panel=_PLACES
+        "--cache",
+        metavar="NAME",
+        help="The Momento cache. \\[default: named after the job]",
+        rich_help_panel=_PLACES,
     ),
 ]
 Destination: TypeAlias = Annotated[
@@ -98,7 +100,7 @@ Destination: TypeAlias = Annotated[
     typer.Option(
         "--destination",
         metavar="NAME",
-        help="The DynamoDB table.  [default: named after the job]",
+        help="The DynamoDB table. \\[default: named after the job]",
         rich_help_panel=_PLACES,
     ),
 ]
@@ -107,7 +109,7 @@ Ttl: TypeAlias = Annotated[
     typer.Option(
         "--ttl",
         metavar="TIME",
-        help="How long entries stay in the cache: 90s, 80m, 24h.  [default: 80m]",
+        help="How long entries stay in the cache: 90s, 80m, 24h. \\[default: 80m]",
         rich_help_panel=_PLACES,
     ),
 ]
@@ -116,7 +118,7 @@ Config: TypeAlias = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="The config file.  [default: momento-etl.toml here, then the user's]",
+        help="The config file. \\[default: momento-etl.toml here, then the user's]",
         rich_help_panel=_PLACES,
     ),
 ]
@@ -130,7 +132,12 @@ Local: TypeAlias = Annotated[
 ]
 OutputOption: TypeAlias = Annotated[
     OutputFormat,
-    typer.Option("--output", help="json: one object at the end; jsonl: events too.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--output",
+        metavar="FORMAT",
+        help="text, json (one object at the end) or jsonl (events, then that object).",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=_OUTPUT)
@@ -139,3 +146,14 @@ Verbose: TypeAlias = Annotated[
     bool,
     typer.Option("--verbose", "-v", help="Tracebacks, and what the libraries log.", rich_help_panel=_OUTPUT),
 ]
+
+
+quoted = shlex.quote
+
+
+def written(*, local: bool = False, **given: str | None) -> str:
+    """Write the options that another command needs to find the same places, ready to be pasted behind it."""
+    words = ["--local"] if local else []
+    for name, value in given.items():
+        words += [f"--{name}", shlex.quote(value)] if value is not None else []
+    return "".join(f" {word}" for word in words)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import traceback
 from enum import StrEnum
@@ -13,7 +15,16 @@ from rich.text import Text
 
 from etlcli.errors import EtlError
 
-__all__ = ["Output", "OutputFormat"]
+__all__ = ["Output", "OutputFormat", "visible"]
+
+# Control characters, and those that turn the direction of text: in a row's value they would move the terminal's cursor,
+# colour its rest, or show other words than are there.
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+# What is secret in the environment, by its variable's name, and in a URL, by its place.
+_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|API_KEY")
+_URL_PASSWORD = re.compile(r"://[^:/@\s]*:([^@/\s]+)@")
+_SHORTEST_SECRET = 5
 
 
 class OutputFormat(StrEnum):
@@ -37,6 +48,9 @@ class Output:
         self.form = form
         self.quiet = quiet
         self.verbose = verbose
+        self._secrets: set[str] = set()
+        self.hide(*(value for name, value in os.environ.items() if _SECRET_NAME.search(name)))
+        self.hide(*(found for value in os.environ.values() for found in _URL_PASSWORD.findall(value)))
         self.stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._stdout = Console(highlight=False, markup=False, emoji=False)
 
@@ -50,28 +64,42 @@ class Output:
         """Whether a moving display has a terminal to move on."""
         return self.stderr.is_terminal and not self.stderr.is_dumb_terminal and not self.quiet
 
+    def hide(self, *secrets: str) -> None:
+        """Remember what must never be printed, and the passwords in what is a URL.
+
+        Our own messages hold no secret in the first place. Tracebacks and the words of libraries may.
+        """
+        self._secrets.update(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET and "://" not in secret)
+        self._secrets.update(found for secret in secrets for found in _URL_PASSWORD.findall(secret))
+
+    def _masked(self, text: str) -> str:
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
     def note(self, text: str) -> None:
         """Say something in passing."""
         if not self.quiet:
-            self.stderr.print(text, soft_wrap=True)
+            self._say(Text(text))
 
     def show(self, content: RenderableType) -> None:
         """Show something larger in passing."""
         if not self.quiet:
-            self.stderr.print(content)
+            _draw(self.stderr, content)
 
     def warn(self, text: str) -> None:
         """Warn."""
         if not self.quiet:
-            self.stderr.print(Text.assemble(("warning: ", "yellow bold"), text), soft_wrap=True)
+            self._say(Text.assemble(("warning: ", "yellow bold"), visible(text, lines=True)))
 
     def error(self, error: BaseException) -> None:
         """Tell an error: what happened and where, and on a ``hint:`` line what to do."""
         if self.verbose:
             # Without values of variables: they may hold secrets.
-            self.stderr.print("".join(traceback.format_exception(error)), soft_wrap=True, end="")
+            self.stderr.print(self._masked("".join(traceback.format_exception(error))), soft_wrap=True, end="")
         if not isinstance(error, EtlError):
-            self._tell("error", "red bold", f"momento-etl itself failed: {type(error).__name__}: {error}")
+            failure = self._masked(f"{type(error).__name__}: {error}")
+            self._tell("error", "red bold", f"momento-etl itself failed: {failure}")
             self._tell("hint", "cyan", "This is a defect. Run again with --verbose, and report what it prints.")
             return
         self._tell("error", "red bold", error.message)
@@ -79,13 +107,21 @@ class Output:
             self._tell("hint", "cyan", error.hint)
 
     def _tell(self, label: str, style: str, text: str) -> None:
-        indented = text.replace("\n", "\n" + " " * (len(label) + 2))
-        self.stderr.print(Text.assemble((f"{label}: ", style), indented), soft_wrap=True)
+        indented = visible(text, lines=True).replace("\n", "\n" + " " * (len(label) + 2))
+        self._say(Text.assemble((f"{label}: ", style), indented))
+
+    def _say(self, text: Text) -> None:
+        # A terminal gets whole words on each line; a log gets lines as long as they are, which can be searched.
+        self.stderr.print(text, soft_wrap=not self.stderr.is_terminal)
 
     def data(self, content: RenderableType) -> None:
         """Print what the command was asked for, as text for people or scripts; nothing where JSON was asked for."""
-        if self.is_text:
-            self._stdout.print(content, soft_wrap=isinstance(content, str))
+        if not self.is_text:
+            return
+        if isinstance(content, str):
+            self._stdout.print(Text(visible(content, lines=True)), soft_wrap=True)
+        else:
+            _draw(self._stdout, content)
 
     def event(self, event: dict[str, Any]) -> None:
         """Print a progress event, where each is asked for."""
@@ -97,7 +133,34 @@ class Output:
         if not self.is_text:
             _print_json(result, indent=2 if self.form is OutputFormat.JSON else None)
 
+    def restore_terminal(self) -> None:
+        """Give back what a moving display took, before the process ends in the middle of one."""
+        if self.shows_progress:
+            self.stderr.show_cursor()
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Write characters that a terminal would obey rather than show as escapes: ``\n``, ``\x1b``, ``\u202e``.
+
+    Args:
+        text: Any text.
+        lines: Keep line breaks as they are.
+    """
+    return _INVISIBLE.sub(lambda found: "\n" if lines and found[0] == "\n" else repr(found[0])[1:-1], text)
+
+
+def _draw(console: Console, content: RenderableType) -> None:
+    """Print tables and the like; outside of a terminal without the blanks that pad their lines."""
+    if console.is_terminal:
+        console.print(content)
+        return
+    with console.capture() as captured:
+        console.print(content, crop=False)
+    lines = captured.get().removesuffix("\n").split("\n")
+    console.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+
 
 def _print_json(content: dict[str, Any], indent: int | None) -> None:
-    sys.stdout.write(json.dumps(content, indent=indent, ensure_ascii=False, default=str) + "\n")
+    is_ascii = (sys.stdout.encoding or "").replace("-", "").lower() != "utf8"
+    sys.stdout.write(json.dumps(content, indent=indent, ensure_ascii=is_ascii, default=str) + "\n")
     sys.stdout.flush()

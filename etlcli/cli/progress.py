@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from typing import Literal, TypeAlias
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -17,26 +18,28 @@ from rich.text import Text
 from etlcli.cli.output import Output
 from etlcli.progress import Counters
 
-__all__ = ["shown"]
+__all__ = ["Bar", "shown"]
 
 _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 10.0
 _EVENT_SECONDS = 1.0
 
+Bar: TypeAlias = Literal["read", "cached", "written"]
+
 
 @asynccontextmanager
-async def shown(counters: Counters, output: Output, *, loads: bool) -> AsyncIterator[None]:
+async def shown(counters: Counters, output: Output, *, bars: tuple[Bar, ...]) -> AsyncIterator[None]:
     """Show a run's progress while the body works.
 
     Args:
         counters: The run's figures.
         output: Where to show them.
-        loads: Whether items are written, or only cached.
+        bars: Which of them the command moves.
     """
     if output.is_text and output.shows_progress:
-        display = _display(counters, output, loads=loads)
+        display = _display(counters, output, bars)
     elif output.is_text and not output.quiet:
-        display = _lines(counters, output)
+        display = _lines(counters, output, bars)
     elif not output.is_text:
         display = _events(counters, output)
     else:
@@ -50,28 +53,29 @@ async def shown(counters: Counters, output: Output, *, loads: bool) -> AsyncIter
             task.cancel()
 
 
-async def _display(counters: Counters, output: Output, *, loads: bool) -> None:
+def _figures(counters: Counters) -> dict[Bar, int]:
+    return {"read": counters.rows_extracted, "cached": counters.rows_cached, "written": counters.rows_loaded}
+
+
+async def _display(counters: Counters, output: Output, bars: tuple[Bar, ...]) -> None:
     columns: list[ProgressColumn] = [
-        TextColumn("{task.description:<8}"),
-        BarColumn(bar_width=30),
+        TextColumn("{task.description:<7}"),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         _RateColumn(),
         TimeElapsedColumn(),
     ]
     # transient: the summary says it all again once it is over.
     with Progress(*columns, console=output.stderr, transient=True) as progress:
-        read = progress.add_task("read", total=None)
-        cached = progress.add_task("cached", total=None)
-        written = progress.add_task("written", total=None) if loads else None
+        tasks = {bar: progress.add_task(bar, total=None) for bar in bars}
         while True:
             done = counters.stage == "loading"
             total = counters.rows_extracted if done else counters.rows_expected
             if total is not None and total < counters.rows_extracted:
                 total = None  # the planner's estimate was too low: no bar is better than a wrong one
-            progress.update(read, completed=counters.rows_extracted, total=total)
-            progress.update(cached, completed=counters.rows_cached, total=total)
-            if written is not None:
-                progress.update(written, completed=counters.rows_loaded, total=total)
+            figures = _figures(counters)
+            for bar, task in tasks.items():
+                progress.update(task, completed=figures[bar], total=total)
             await asyncio.sleep(_REDRAW_SECONDS)
 
 
@@ -82,17 +86,21 @@ class _RateColumn(ProgressColumn):
         return Text(f"{task.speed:,.0f} rows/s" if task.speed else "", style="progress.data.speed")
 
 
-async def _lines(counters: Counters, output: Output) -> None:
+async def _lines(counters: Counters, output: Output, bars: tuple[Bar, ...]) -> None:
     started = time.monotonic()
     while True:
         await asyncio.sleep(_LINE_SECONDS)
+        figures = _figures(counters)
+        words = ", ".join(f"{figures[bar]:,} {bar}" for bar in bars)
         output.note(
-            f"{time.monotonic() - started:.0f}s {counters.stage}: {counters.rows_extracted:,} rows read,"
-            f" {counters.rows_cached:,} cached, {counters.rows_loaded:,} written, {counters.throttles:,} throttles"
+            f"{time.monotonic() - started:.0f}s {counters.stage}: rows {words}; {counters.throttles:,} throttles"
         )
 
 
 async def _events(counters: Counters, output: Output) -> None:
     while True:
         await asyncio.sleep(_EVENT_SECONDS)
-        output.event({"event": "progress", **asdict(counters)})
+        try:
+            output.event({"event": "progress", **asdict(counters)})
+        except BrokenPipeError:
+            return  # Nobody listens any more; the rows are worth more than the telling.

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from etlcli.cli.output import visible
 from etlcli.config import format_duration
 from etlcli.inspection import Inspection, Item, RunView
 from etlcli.model import Key, Reject
 from etlcli.report import Report
 
-__all__ = ["age", "inspection_text", "item_table", "item_values", "rejects_table", "size", "summary_text"]
+if TYPE_CHECKING:
+    from etlcli.local.stack import PartStatus
+
+__all__ = [
+    "age",
+    "inspection_text",
+    "item_table",
+    "item_values",
+    "parts_table",
+    "rejects_table",
+    "size",
+    "summary_text",
+]
 
 _STATUS_WORDS = {
     "succeeded": ("done", "green bold"),
@@ -28,56 +43,69 @@ _VALUE_WIDTH = 60
 _KILO = 1000
 
 
-def summary_text(summary: dict[str, Any], report: Report) -> RenderableType:
-    """Render a summary: what was read, cached and written, and what it took."""
+def summary_text(
+    summary: dict[str, Any], report: Report, *, moving_seconds: float, follow_up: str | None = None
+) -> RenderableType:
+    """Render a summary: what was read, cached and written, what it took, and where to look next.
+
+    Args:
+        summary: The summary object.
+        report: Where it comes from.
+        moving_seconds: How long rows moved: without the start of an embedded stack, for example.
+        follow_up: The command to go on with.
+    """
     words, style = _STATUS_WORDS[summary["status"]]
     head = Text.assemble(
-        (f"{summary['command']} {summary['job']}", "bold"), ": ", (words, style), f" in {_seconds(summary)}"
+        (visible(f"{summary['command']} {summary['job']}"), "bold"), ": ", (words, style), f" in {_seconds(summary)}"
     )
-    lines = Table.grid(padding=(0, 2))
-    lines.add_column(no_wrap=True, style="dim")
-    lines.add_column(overflow="fold")
+    lines: list[tuple[str, str | Text]] = []
     manifest = report.manifest
+    loads_only = summary["snapshots"] == 0
     if manifest is not None:
         times = "1 snapshot" if summary["snapshots"] == 1 else f"{summary['snapshots']} snapshots"
-        read = f" ({times})" if summary["snapshots"] else f", extracted {age(manifest.started_at)} ago"
-        lines.add_row("read", f"{_rows(summary['rows_extracted'])} from {manifest.source}{read}")
+        how = f", extracted {age(manifest.started_at)} ago" if loads_only else f" ({times})"
+        lines.append(("read", f"{_rows(summary['rows_extracted'])} from {manifest.source}{how}"))
     if summary["cache"]:
         kept = f" for {format_duration(manifest.ttl_seconds)}" if manifest else ""
         chunks = "1 chunk" if summary["chunks"] == 1 else f"{summary['chunks']:,} chunks"
-        lines.add_row("cached", f"{chunks}, {size(summary['bytes_cached'])}, in cache {summary['cache']}{kept}")
+        encoded = summary["bytes_encoded"]
+        shrunk = f" ({size(encoded)} before compression)" if encoded else ""
+        cached = f"{chunks}, {size(summary['bytes_cached'])}{shrunk}, in cache {summary['cache']}{kept}"
+        lines.append(("cached", cached))
     if summary["destination"]:
         made = " (made now)" if summary["destination_created"] else ""
-        lines.add_row("written", f"{_items(summary['rows_loaded'])} to table {summary['destination']}{made}")
+        lines.append(("written", f"{_items(summary['rows_loaded'])} to table {summary['destination']}{made}"))
     if summary["rows_rejected"]:
-        lines.add_row("rejected", Text(_rows(summary["rows_rejected"]), style="yellow"))
+        lines.append(("rejected", Text(_rows(summary["rows_rejected"]), style="yellow")))
     if summary["rows_dropped"]:
-        lines.add_row("dropped", _rows(summary["rows_dropped"]))
+        lines.append(("dropped", _rows(summary["rows_dropped"])))
+    moved = summary["rows_loaded"] if summary["destination"] else summary["rows_extracted"]
+    if moved and moving_seconds > 0:
+        lines.append(("rate", f"{moved / moving_seconds:,.0f} rows/s"))
     slowed = f", {summary['throttles']:,} throttles" if summary["throttles"] else ""
     again = f", {summary['retries']:,} retries" if summary["retries"] else ""
-    lines.add_row(
-        "momento",
-        f"{summary['momento_calls']:,} calls, {summary['momento_operations']:,} metered operations{slowed}{again}",
-    )
-    lines.add_row("run", str(summary["run_id"]))
-    parts: list[RenderableType] = [head, lines]
+    calls = f"{summary['momento_calls']:,} calls, {summary['momento_operations']:,} metered operations"
+    lines.append(("momento", f"{calls}{slowed}{again}"))
+    lines.append(("run", str(summary["run_id"])))
+    if summary["rows_rejected"] and follow_up is not None:
+        lines.append(("next", f"{follow_up} --rejects" if "inspect-cache" in follow_up else follow_up))
+    elif summary["status"] == "succeeded" and follow_up is not None:
+        lines.append(("next", follow_up))
+    parts: list[RenderableType] = [head, _Facts(lines)]
     if report.rejects:
-        parts.append(rejects_table(report.rejects[:_REJECTS_SHOWN], summary["rows_rejected"]))
-        parts.append(Text(f"All of them: momento-etl inspect-cache {summary['job']} --rejects", style="dim"))
+        parts += [Text(), rejects_table(report.rejects[:_REJECTS_SHOWN], summary["rows_rejected"])]
     return Group(*parts)
 
 
-def inspection_text(inspection: Inspection) -> RenderableType:
-    """Render what the cache holds of a job."""
+def inspection_text(inspection: Inspection, shown: RunView | None) -> RenderableType:
+    """Render what the cache holds of a job, and one of its runs more closely."""
     if not inspection.runs:
-        return Text(f"Cache {inspection.cache} holds no run of {inspection.job}.")
-    runs = Table(
-        title=f"Runs of {inspection.job} in cache {inspection.cache}", title_justify="left", title_style="bold"
-    )
-    runs.add_column("run", overflow="fold")
-    runs.add_column("state")
-    for name in ("rows", "chunks", "stored", "extracted", "time left"):
-        runs.add_column(name, justify="right")
+        return Text(visible(f"Cache {inspection.cache} holds no run of {inspection.job}."))
+    runs = _table(f"Runs of {inspection.job} in cache {inspection.cache}")
+    runs.add_column("run", no_wrap=True)
+    runs.add_column("state", no_wrap=True)
+    for name in ("rows", "chunks", "stored", "age", "left"):
+        runs.add_column(name, justify="right", no_wrap=True)
     for run in inspection.runs:
         runs.add_row(
             run.manifest.run_id,
@@ -85,35 +113,34 @@ def inspection_text(inspection: Inspection) -> RenderableType:
             f"{sum(chunk.rows for chunk in run.chunks):,}",
             f"{len(run.chunks):,}",
             size(sum(chunk.bytes_stored for chunk in run.chunks)),
-            f"{age(run.manifest.started_at)} ago",
+            age(run.manifest.started_at),
             _left(run),
         )
     parts: list[RenderableType] = [runs]
-    current = inspection.current
-    if current is not None:
-        parts += [Text(), _facts(current), Text(), _chunk_table(current)]
-        if inspection.sample:
-            parts += [
-                Text(),
-                Text(f"First rows of {current.manifest.run_id}", style="bold"),
-                _sample_table(inspection.sample, current.manifest.key),
-            ]
+    if shown is not None:
+        parts += [Text(), Text(f"Run {shown.manifest.run_id}", style="bold"), _facts(shown)]
+        if shown.chunks:
+            parts += [Text(), _chunk_table(shown)]
+        if inspection.sample and shown.current:
+            parts += [Text(), Text("First rows", style="bold"), _Sample(inspection.sample, shown.manifest.key)]
     return Group(*parts)
 
 
 def item_table(item: Item, run: RunView) -> RenderableType:
     """Render one row: attribute, type, value, and the column's PostgreSQL type."""
     types = {column.name: column.type.name for column in run.manifest.columns}
-    table = Table(title=f"Row of run {run.manifest.run_id}", title_justify="left", title_style="bold")
-    table.add_column("attribute")
-    table.add_column("type")
+    table = _table(f"Row of run {run.manifest.run_id}")
+    table.add_column("attribute", overflow="fold")
+    table.add_column("type", no_wrap=True)
     table.add_column("value", overflow="fold")
     table.add_column("from", style="dim")
-    for name, value in item.items():
-        kind, content = next(iter(value.items()))
-        table.add_row(name, kind, item_values(kind, content), types.get(name, ""))
-    for name in types.keys() - item.keys():
-        table.add_row(name, Text("absent", style="dim"), Text("NULL", style="dim"), types[name])
+    names = [attribute.name for attribute in run.manifest.key.attributes]
+    for name in dict.fromkeys([*names, *types, *item]):
+        if name in item:
+            kind, content = next(iter(item[name].items()))
+            table.add_row(visible(name), kind, _content(kind, content), types.get(name, ""))
+        else:
+            table.add_row(visible(name), Text("absent", style="dim"), Text("NULL", style="dim"), types[name])
     return table
 
 
@@ -123,26 +150,46 @@ def item_values(kind: str, content: Any) -> str:
         case "L":
             return "[" + ", ".join(_nested(value) for value in content) + "]"
         case "M":
-            return "{" + ", ".join(f"{name}: {_nested(value)}" for name, value in content.items()) + "}"
+            return "{" + ", ".join(f"{visible(name)}: {_nested(value)}" for name, value in content.items()) + "}"
         case "NULL":
             return "NULL"
         case "BOOL":
             return "true" if content else "false"
         case _:
-            return str(content)
+            return visible(str(content))
 
 
 def rejects_table(rejects: Sequence[Reject], total: int) -> RenderableType:
     """Render rejected rows with their rules."""
-    shown = f"{len(rejects)} of {total:,} rejected rows" if total > len(rejects) else f"{total:,} rejected rows"
-    table = Table(title=shown, title_justify="left", title_style="bold")
+    count = "1 rejected row" if total == 1 else f"{total:,} rejected rows"
+    table = _table(f"{len(rejects)} of {count}" if total > len(rejects) else count)
     table.add_column("rule", no_wrap=True)
     table.add_column("why", overflow="fold")
     table.add_column("row", overflow="fold")
     for reject in rejects:
         row = ", ".join(f"{name}={value}" for name, value in reject.row.items())
-        table.add_row(reject.rule, reject.message, _short(row, 2 * _VALUE_WIDTH))
+        table.add_row(reject.rule, visible(reject.message), visible(_short(row, 2 * _VALUE_WIDTH)))
     return table
+
+
+def parts_table(parts: Sequence[PartStatus]) -> RenderableType:
+    """Render the embedded stack's parts: what answers, where, and why something does not."""
+    table = _table(None)
+    for name in ("part", "state", "port", "process", "since (UTC)"):
+        table.add_column(name, justify="right" if name in ("port", "process") else "left", no_wrap=True)
+    for part in parts:
+        table.add_row(
+            part.name,
+            Text(part.state.value, style="green" if part.state.value == "running" else "yellow"),
+            str(part.port or "-"),
+            str(part.pid or "-"),
+            f"{part.since:%Y-%m-%d %H:%M:%S}" if part.since else "-",
+        )
+    logs = sorted({str(part.log.parent) for part in parts})
+    lines: list[tuple[str, str | Text]] = [
+        (part.name, Text(visible(part.problem), style="yellow")) for part in parts if part.problem
+    ]
+    return Group(table, Text(), _Facts([*lines, *(("logs", f"{folder}/*.log") for folder in logs)]))
 
 
 def size(count: int) -> str:
@@ -152,9 +199,10 @@ def size(count: int) -> str:
     value = float(count)
     for unit in ("kB", "MB", "GB", "TB"):
         value /= _KILO
-        if value < _KILO or unit == "TB":
+        # 999.6 kB would be written as 1e+03 kB.
+        if value < _KILO - 0.5 or unit == "TB":
             break
-    return f"{value:.3g} {unit}" if value < _KILO else f"{value:,.0f} {unit}"
+    return f"{value:.3g} {unit}" if value < _KILO - 0.5 else f"{value:,.0f} {unit}"
 
 
 def age(moment: float) -> str:
@@ -170,9 +218,88 @@ def _roughly(seconds: int) -> str:
     return f"{seconds}s"
 
 
+def _table(title: str | None) -> Table:
+    """Start a table: one line below the head, and no more of a frame, which leaves the width to what it holds."""
+    return Table(
+        title=None if title is None else visible(title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
+class _Facts:
+    """Labels, each with a line or a paragraph that hangs beside it."""
+
+    def __init__(self, lines: Iterable[tuple[str, str | Text]]) -> None:
+        self._lines = [
+            (label, text if isinstance(text, Text) else Text(visible(text), overflow="fold")) for label, text in lines
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        indent = max((len(label) for label, _ in self._lines), default=0) + 2
+        if not console.is_terminal:
+            # In a log, what belongs together stays on one line, however long.
+            for label, text in self._lines:
+                line = Text.assemble((label.ljust(indent), "dim"), text)
+                line.no_wrap, line.overflow = True, "ignore"
+                yield line
+            return
+        for label, text in self._lines:
+            for number, line in enumerate(text.wrap(console, max(options.max_width - indent, 20), overflow="fold")):
+                line.rstrip()
+                yield Text.assemble((("" if number else label).ljust(indent), "dim"), line)
+
+
+class _Sample:
+    """Rows of a run: as many columns as fit whole into the width, the key's first."""
+
+    def __init__(self, items: Sequence[Item], key: Key) -> None:
+        self._items = items
+        names = [attribute.name for attribute in key.attributes]
+        self._names = list(dict.fromkeys([*names, *(name for item in items for name in item)]))
+        self._keys = len(names)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = self._keys
+        while shown < len(self._names):
+            wider = self._table(self._names[: shown + 1])
+            if console.measure(wider, options=options.update(width=10_000)).maximum > options.max_width:
+                break
+            shown += 1
+        yield self._table(self._names[:shown])
+        if shown < len(self._names):
+            rest = len(self._names) - shown
+            more = "1 more attribute" if rest == 1 else f"{rest} more attributes"
+            yield Text(f"and {more} (--row KEY shows a row whole)", style="dim italic")
+
+    def _table(self, names: Sequence[str]) -> Table:
+        table = _table(None)
+        for name in names:
+            kinds = {kind for item in self._items if name in item for kind in item[name]}
+            # Only a key that is wider than the screen by itself is ever cut: whatever else does not fit is left out.
+            table.add_column(
+                visible(name), justify="right" if kinds == {"N"} else "left", no_wrap=True, overflow="ellipsis"
+            )
+        for item in self._items:
+            table.add_row(*(_cell(item.get(name)) for name in names))
+        return table
+
+
+def _cell(value: Item | None) -> Text:
+    if value is None:
+        return Text("-", style="dim")
+    kind, content = next(iter(value.items()))
+    text = item_values(kind, content)
+    return Text(text if kind == "N" else _short(text, _VALUE_WIDTH // 2))
+
+
 def _state(run: RunView) -> Text:
     if run.manifest.status != "complete":
-        return Text("not complete", style="yellow")
+        return Text("partial", style="yellow")
     if run.current:
         return Text("current", style="green")
     return Text("complete")
@@ -188,30 +315,29 @@ def _left(run: RunView) -> Text:
 
 def _facts(run: RunView) -> RenderableType:
     manifest = run.manifest
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim")
-    facts.add_column(overflow="fold")
-    facts.add_row("source", manifest.source)
-    facts.add_row("key", str(manifest.key))
-    facts.add_row("columns", ", ".join(f"{column.name} {column.type.name}" for column in manifest.columns))
-    facts.add_row("layout", f"{manifest.layout}, {size(manifest.totals.bytes_encoded)} before compression")
+    facts: list[tuple[str, str | Text]] = [
+        ("source", manifest.source),
+        ("key", str(manifest.key)),
+        ("columns", ", ".join(f"{column.name} {column.type.name}" for column in manifest.columns)),
+        ("layout", f"{manifest.layout}, {size(manifest.totals.bytes_encoded)} before compression"),
+    ]
     if manifest.totals.rows_rejected:
-        facts.add_row("rejected", f"{manifest.totals.rows_rejected:,} rows (--rejects lists them)")
+        facts.append(("rejected", f"{_rows(manifest.totals.rows_rejected)} (--rejects lists them)"))
     if manifest.chunks_freed:
-        facts.add_row("freed", f"{manifest.chunks_freed:,} chunks, after they had been loaded")
-    return facts
+        facts.append(("freed", f"{manifest.chunks_freed:,} chunks, after they had been loaded"))
+    return _Facts(facts)
 
 
 _CHUNKS_SHOWN = 12
 
 
 def _chunk_table(run: RunView) -> RenderableType:
-    table = Table(title="Chunks", title_justify="left", title_style="bold")
+    table = _table("Chunks")
     for name in ("chunk", "rows", "stored"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("first key", overflow="ellipsis", no_wrap=True)
     table.add_column("last key", overflow="ellipsis", no_wrap=True)
-    table.add_column("time left", justify="right")
+    table.add_column("left", justify="right", no_wrap=True)
     for chunk in run.chunks[:_CHUNKS_SHOWN]:
         left = int(chunk.stored_at + run.manifest.ttl_seconds - time.time())
         table.add_row(
@@ -229,37 +355,21 @@ def _chunk_table(run: RunView) -> RenderableType:
 
 
 def _key_text(values: tuple[str | None, ...]) -> str:
-    return ", ".join("NULL" if value is None else value for value in values) or "-"
+    return visible(", ".join("NULL" if value is None else value for value in values)) or "-"
 
 
-def _sample_table(sample: Sequence[Item], key: Key) -> RenderableType:
-    names = [attribute.name for attribute in key.attributes]
-    names += [name for name in dict.fromkeys(name for item in sample for name in item) if name not in names]
-    # As many columns as stay readable at 80 characters; --row shows a row whole.
-    shown = names[:6]
-    table = Table()
-    for name in shown:
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
-    for item in sample:
-        table.add_row(
-            *(
-                _short(item_values(*next(iter(item[name].items()))), _VALUE_WIDTH) if name in item else ""
-                for name in shown
-            )
-        )
-    if len(names) > len(shown):
-        table.caption = f"and {len(names) - len(shown)} more attributes (--row KEY shows a row whole)"
-        table.caption_justify = "left"
-    return table
+def _content(kind: str, content: Any) -> str:
+    """Write a value that has a cell of its own: a long text keeps its line breaks."""
+    return visible(str(content), lines=True) if kind == "S" else item_values(kind, content)
 
 
 def _nested(value: Item) -> str:
     kind, content = next(iter(value.items()))
-    return f'"{content}"' if kind == "S" else item_values(kind, content)
+    return f'"{visible(content)}"' if kind == "S" else item_values(kind, content)
 
 
 def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    return text if cell_len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _rows(count: int) -> str:

@@ -1,0 +1,106 @@
+"""A DynamoDB that answers and forgets, on loopback: for what moto would be too slow or too obliging for.
+
+It knows CreateTable, DescribeTable and BatchWriteItem, counts what it is sent, and can be told to hold answers back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+__all__ = ["Responder"]
+
+_PUT = b'"PutRequest"'
+
+
+class Responder:
+    """Serves from a thread of its own while its context lasts.
+
+    Args:
+        hold_after: Actions of which only so many calls are answered before ``release``.
+    """
+
+    def __init__(self, **hold_after: int) -> None:
+        self.url = ""
+        self.items = 0
+        self.calls: Counter[str] = Counter()
+        self._hold_after = hold_after
+        self._tables: dict[str, dict[str, Any]] = {}
+        self._changed = threading.Condition()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(30), "the responder does not start"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+
+    def release(self) -> None:
+        """Answer all that is held, and hold nothing any more."""
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    def wait_for(self, action: str, calls: int, seconds: float = 60.0) -> None:
+        """Wait until so many calls have arrived, held ones included."""
+        with self._changed:
+            arrived = self._changed.wait_for(lambda: self.calls[action] >= calls, seconds)
+        assert arrived, f"only {self.calls[action]} calls of {action} have arrived"
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._released = asyncio.Event()
+        self._stop = asyncio.Event()
+        application = web.Application(client_max_size=2**25)
+        application.router.add_post("/", self._answer)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        assert site._server is not None
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        self.url = f"http://127.0.0.1:{port}"
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        action = request.headers["X-Amz-Target"].partition(".")[2]
+        body = await request.read()
+        with self._changed:
+            self.calls[action] += 1
+            number = self.calls[action]
+            self._changed.notify_all()
+        if number > self._hold_after.get(action, number):
+            await self._released.wait()
+        match action:
+            case "BatchWriteItem":
+                self.items += body.count(_PUT)
+                return _json({"UnprocessedItems": {}})
+            case "CreateTable":
+                table = json.loads(body)
+                self._tables[table["TableName"]] = table
+                return _json({"TableDescription": {**table, "TableStatus": "ACTIVE"}})
+            case "DescribeTable":
+                known = self._tables.get(json.loads(body)["TableName"])
+                if known is None:
+                    return _json({"__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException"}, 400)
+                return _json({"Table": {**known, "TableStatus": "ACTIVE"}})
+        return _json({"__type": "com.amazon.coral.service#UnknownOperationException"}, 400)
+
+
+def _json(answer: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(
+        body=json.dumps(answer).encode(), status=status, headers={"Content-Type": "application/x-amz-json-1.0"}
+    )

@@ -1,0 +1,319 @@
+"""What people read: figures in words, tables at any width, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+
+from etlcli.cli.help import ClickError, usage_error
+from etlcli.cli.options import written
+from etlcli.cli.output import Output, OutputFormat, visible
+from etlcli.cli.render import age, inspection_text, item_table, item_values, rejects_table, size, summary_text
+from etlcli.errors import UsageError
+from etlcli.inspection import Inspection, RunView
+from etlcli.model import ChunkRecord, Column, Key, KeyAttribute, Manifest, PgType, Reject, Totals
+from etlcli.progress import Counters
+from etlcli.report import Report
+from etlcli.summary import summarize
+
+RUN_ID = "20260814T101502123Z-7f3a"
+COLUMNS = (
+    Column("film_id", PgType("integer", "int4")),
+    Column("title", PgType("text", "text")),
+    Column("gross", PgType("bigint", "int8")),
+)
+KEY = Key(KeyAttribute("film_id", "N"))
+ITEM = {"film_id": {"N": "42"}, "title": {"S": "The Abyss"}}
+
+
+def drawn(content: RenderableType, width: int = 80, *, terminal: bool = True) -> list[str]:
+    """What stands on a screen of that width."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=terminal,
+        color_system=None,
+        highlight=False,
+        legacy_windows=False,
+    )
+    console.print(content, crop=False)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def manifest(**changes: Any) -> Manifest:
+    return replace(
+        Manifest(
+            job="films",
+            run_id=RUN_ID,
+            status="complete",
+            source="db:5432/shop films",
+            fingerprint="f",
+            columns=COLUMNS,
+            key=KEY,
+            source_key=("film_id",),
+            layout="packed",
+            ttl_seconds=4800,
+            started_at=time.time() - 75,
+            written_at=time.time(),
+            totals=Totals(rows_extracted=1_234_567, chunks=2, bytes_encoded=1_900_000, bytes_stored=243_141),
+        ),
+        **changes,
+    )
+
+
+def chunk(number: int, **changes: Any) -> ChunkRecord:
+    record = ChunkRecord(
+        number=number,
+        rows=1000,
+        rejected=0,
+        dropped=0,
+        bytes_encoded=9000,
+        bytes_stored=243_141,
+        stored_digest="s",
+        rows_digest="r",
+        first_key=(str(number * 1000),),
+        last_key=(str(number * 1000 + 999),),
+        stored_at=time.time() - 60,
+    )
+    return record._replace(**changes)
+
+
+def view(chunks: int = 2, *, current: bool = True, left: float | None = 4000.0, **changes: Any) -> RunView:
+    return RunView(manifest(**changes), tuple(chunk(number) for number in range(chunks)), left, current)
+
+
+def summary_lines(report: Report, width: int = 80, **more: Any) -> list[str]:
+    terminal = more.pop("terminal", True)
+    summary = summarize("run", report, 2.5, **more)
+    return drawn(
+        summary_text(summary, report, moving_seconds=2.0, follow_up="momento-etl inspect-cache films"),
+        width,
+        terminal=terminal,
+    )
+
+
+def report(**figures: int) -> Report:
+    counters = Counters(rows_extracted=3000, rows_loaded=3000, chunks_stored=1, bytes_cached=243_141, snapshots=1)
+    for name, value in figures.items():
+        setattr(counters, name, value)
+    return Report("films", cache="c", destination="d", run_id=RUN_ID, manifest=manifest(), counters=counters)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (243_141, "243 kB"),
+        (999_499, "999 kB"),
+        (999_600, "1 MB"),
+        (1_916_694, "1.92 MB"),
+        (80_000_000, "80 MB"),
+        (5_000_000_000_000_000, "5,000 TB"),
+    ],
+)
+def test_sizes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-5, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (172_800, "2d")]
+)
+def test_ages(seconds: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1e9 + seconds)
+    assert age(1e9) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "text"),
+    [
+        ("S", "a\nb\x1b[2J\u202e", r"a\nb\x1b[2J\u202e"),
+        ("N", "1.50", "1.50"),
+        ("BOOL", False, "false"),
+        ("NULL", True, "NULL"),
+        ("L", [{"N": "1"}, {"S": 'a"'}, {"NULL": True}, {"L": []}], '[1, "a"", NULL, []]'),
+        ("M", {"a": {"M": {"b\t": {"BOOL": True}}}}, r"{a: {b\t: true}}"),
+        ("B", "AAE=", "AAE="),
+    ],
+)
+def test_values(kind: str, content: Any, text: str) -> None:
+    assert item_values(kind, content) == text
+
+
+def test_what_a_terminal_would_obey_is_shown() -> None:
+    assert visible("plain ✓ 漢字 \U0001f468\u200d\U0001f469") == "plain ✓ 漢字 \U0001f468\u200d\U0001f469"
+    assert visible("\x00\x1b\x7f\x9b\r\n\t\ud800") == r"\x00\x1b\x7f\x9b\r\n\t\ud800"
+    assert visible("a\nb\r", lines=True) == "a\nb\\r"
+
+
+def test_a_summary_of_success() -> None:
+    lines = summary_lines(report(momento_calls=12, momento_operations=1494))
+    assert lines == [
+        "run films: done in 2.5 s",
+        "read     3,000 rows from db:5432/shop films (1 snapshot)",
+        "cached   1 chunk, 243 kB, in cache c for 80m",
+        "written  3,000 items to table d",
+        "rate     1,500 rows/s",
+        "momento  12 calls, 1,494 metered operations",
+        f"run      {RUN_ID}",
+        "next     momento-etl inspect-cache films",
+    ]
+
+
+def test_a_summary_says_what_went_wrong_on_the_way() -> None:
+    made = report(
+        rows_extracted=3,
+        rows_loaded=1,
+        rows_rejected=1,
+        rows_dropped=1,
+        throttles=7,
+        retries=2,
+        snapshots=2,
+        bytes_encoded=500_000,
+    )
+    made.table_created = True
+    made.rejects.append(Reject("key-null", "the key film_id is NULL", {"title": "x\x1b[31m"}))
+    text = "\n".join(summary_lines(made, 120))
+    for words in (
+        "done, with rejected rows",
+        "(2 snapshots)",
+        "243 kB (500 kB before compression)",
+        "1 item to table d (made now)",
+        "rejected  1 row\n",
+        "dropped   1 row\n",
+        "7 throttles, 2 retries",
+        "next      momento-etl inspect-cache films --rejects",
+        "1 rejected row\n",
+        r"key-null  the key film_id is NULL  title=x\x1b[31m",
+    ):
+        assert words in text, text
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
+def test_a_summary_of_what_did_not_finish_names_no_next_step(status: str) -> None:
+    more = {"error": UsageError("no")} if status == "failed" else {"signal_number": 2}
+    lines = summary_lines(report(rows_loaded=0), **more)
+    assert lines[0] == f"run films: {status} in 2.5 s"
+    assert not any(line.startswith(("next", "rate")) for line in lines)
+
+
+def test_long_lines_hang_at_a_terminal_and_stay_whole_in_a_log() -> None:
+    made = report()
+    made.cache = "c" * 90
+    lines = summary_lines(made, 60)
+    assert all(len(line) <= 60 for line in lines)
+    assert any(line.startswith("         c") for line in lines)
+    assert f"cached   1 chunk, 243 kB, in cache {'c' * 90} for 80m" in summary_lines(made, 60, terminal=False)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_an_inspection_fits_the_screen(width: int) -> None:
+    wide = {f"column_{n}": {"S": "some words " * 5} for n in range(9)}
+    runs = (
+        view(20, totals=Totals(rows_rejected=3), chunks_freed=4),
+        view(0, current=False, left=None, status="extracting"),
+    )
+    inspection = Inspection(
+        "films", "c", (*runs, view(1, current=False, left=0.0)), ({**ITEM, **wide}, {"film_id": {"N": "7"}})
+    )
+    lines = drawn(inspection_text(inspection, inspection.current), width)
+    text = "\n".join(lines)
+    assert max(map(cell_len, lines)) <= width
+    assert re.search(rf"^{RUN_ID}  current +20,000 +20  4\.86 MB +75s +66m$", text, re.MULTILINE), text
+    assert re.search(rf"^{RUN_ID}  partial +0 +0 +0 B +75s +-$", text, re.MULTILINE), text
+    assert "expired" in text
+    assert "3 rows (--rejects lists them)" in text
+    assert "4 chunks, after they had been loaded" in text
+    assert "and 8 more (--output json has all)" in text
+    # Whole columns only: the key's, then as many as there is room for; a row without a value shows that.
+    header = next(line for line in lines if line.startswith("film_id  title"))
+    shown = header.count("column_")
+    assert shown == (1 if width == 80 else 3)
+    assert re.search(r"^ {5}42  The Abyss  some", text, re.MULTILINE), text
+    assert re.search(r"^ {6}7  - +-", text, re.MULTILINE), text
+    assert f"and {9 - shown} more attributes" in text
+
+
+def test_a_key_that_is_wider_than_the_screen_is_cut() -> None:
+    item = {"k": {"S": "x" * 500}, "n": {"N": "1"}}
+    key = Key(KeyAttribute("k", "S"))
+    inspection = Inspection("films", "c", (view(1, key=key),), (item,))
+    lines = drawn(inspection_text(inspection, inspection.current), 30)
+    assert max(map(len, lines[lines.index("First rows") :])) <= 30
+
+
+def test_a_cache_without_runs() -> None:
+    assert drawn(inspection_text(Inspection("films", "c", (), ()), None)) == ["Cache c holds no run of films."]
+
+
+def test_a_row_shows_its_columns_in_order_and_what_it_lacks() -> None:
+    lines = drawn(item_table({**ITEM, "extra": {"BOOL": True}}, view()))
+    assert [line.split() for line in lines[-4:]] == [
+        ["film_id", "N", "42", "integer"],
+        ["title", "S", "The", "Abyss", "text"],
+        ["gross", "absent", "NULL", "bigint"],
+        ["extra", "BOOL", "true"],
+    ]
+
+
+def test_rejects_tell_how_many_there_are() -> None:
+    reject = Reject("number-not-finite", "column n: 'NaN' is not a number", {"id": "1", "t": "x" * 500})
+    assert drawn(rejects_table([reject], 1))[0] == "1 rejected row"
+    assert drawn(rejects_table([reject] * 5, 1200))[0] == "5 of 1,200 rejected rows"
+    assert all(len(line) <= 80 for line in drawn(rejects_table([reject], 1)))
+
+
+def test_options_are_written_ready_to_paste() -> None:
+    assert written() == ""
+    assert written(local=True, cache="it's", config=None) == " --local --cache 'it'\"'\"'s'"
+
+
+def test_errors_are_told_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(quiet=True).error(UsageError("one\ntwo\x1b[31m", hint="do\nthis"))
+    assert capsys.readouterr().err == "error: one\n       two\\x1b[31m\nhint: do\n      this\n"
+    Output(verbose=False).error(ValueError("odd"))
+    told = capsys.readouterr().err
+    assert "momento-etl itself failed: ValueError" in told
+    assert "hint: This is a defect" in told
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_secrets_are_masked_in_what_others_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, verbose: bool
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "PLANTED-1")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:PLANTED-2@host/db")
+    output = Output(verbose=verbose)
+    output.hide("PLANTED-3", "postgresql://user:PLANTED-4@host/db", "")
+    output.error(ValueError("PLANTED-1 PLANTED-2 PLANTED-3 PLANTED-4 host"))
+    told = capsys.readouterr().err
+    assert "PLANTED" not in told
+    assert "*** *** *** *** host" in told
+
+
+def test_quiet_says_nothing_but_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output(quiet=True)
+    output.note("n")
+    output.warn("w")
+    output.show("s")
+    assert capsys.readouterr() == ("", "")
+    Output(OutputFormat.JSON).data("d")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_usage_errors_of_typer_are_worded_as_ours() -> None:
+    class NoSuchOption(ClickError):  # type: ignore[misc, valid-type]  # noqa: N818  typer's own name
+        possibilities = ("--table", "--ttl")
+
+    error, command = usage_error(NoSuchOption("No such option: --tabel (Possible options: --table, --ttl)"))
+    assert (error.message, command) == ("no such option: --tabel", "")
+    assert error.hint == "Did you mean --table? momento-etl --help shows what there is."
