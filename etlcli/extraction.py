@@ -172,10 +172,10 @@ class Extraction:
                     if not chunk.packer.has_room(size):
                         await filled.put(chunk.finish(self._encoder))
                         chunk = self._filling(chunk.number + 1)
+                    self._counters.rows_extracted += len(lines)
                     if encoded.rejects:
                         self._rejected += len(encoded.rejects)
                         await self._rejects.add(encoded.rejects)
-                    self._counters.rows_extracted += len(lines)
                     self._counters.rows_dropped += encoded.dropped
                     chunk.add(lines, encoded)
                     if chunk.packer.full:

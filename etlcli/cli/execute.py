@@ -16,6 +16,7 @@ import typer
 
 from etlcli.cli.output import Output
 from etlcli.cli.progress import Bar, shown
+from etlcli.cli.rejects_file import RejectsFile
 from etlcli.cli.render import summary_text
 from etlcli.config import Settings, connect_embedded, load_settings, local_notice, use_embedded
 from etlcli.report import Report
@@ -82,6 +83,7 @@ def transfer(
     work: Callable[[Report], Callable[[], Awaitable[None]]],
     *,
     job: str,
+    rejects_file: str | None,
     bars: tuple[Bar, ...],
     follow_up: Callable[[Report], str],
     after: Callable[[Report], None] | None = None,
@@ -93,11 +95,13 @@ def transfer(
         output: How it speaks.
         work: Settles the configuration and fills in the report; gives what is to be run in the event loop.
         job: What it was called for, until the report knows better.
+        rejects_file: Where rejected rows are written; None for a name made of job and run.
         bars: What its progress display shows.
         follow_up: The command that shows what it did, or goes on from there.
         after: Prints what else the command answers with, where it succeeded.
     """
     report = Report(job)
+    rejects = RejectsFile(report, rejects_file)
     started = moving = time.monotonic()
     error: BaseException | None = None
     signal_number: int | None = None
@@ -116,9 +120,12 @@ def transfer(
     except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it
         error = _single(caught)
     ended = time.monotonic()
+    rejects.close()
     summary = summarize(command, report, ended - started, error=error, signal_number=signal_number)
     for warning in report.warnings:
         output.warn(warning)
+    if rejects.path is not None:
+        output.note(f"rejected rows: {rejects.path}")
     if report.run_id is not None and output.is_text:
         output.show(summary_text(summary, report, moving_seconds=ended - moving, follow_up=follow_up(report)))
     if error is not None:

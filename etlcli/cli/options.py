@@ -17,10 +17,12 @@ __all__ = [
     "KeyColumns",
     "Limit",
     "Local",
+    "MaxRejects",
     "Mode",
     "OutputOption",
     "Query",
     "Quiet",
+    "RejectsPath",
     "RunId",
     "Table",
     "Ttl",
@@ -80,6 +82,24 @@ Unrepresentable: TypeAlias = Annotated[
         metavar="ACTION",
         help="Numbers that DynamoDB cannot hold: reject the row, write a string, or fail. \\[default: reject]",
         rich_help_panel=_JOB,
+    ),
+]
+MaxRejects: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--max-rejects",
+        metavar="N|N%",
+        help="Fail if more rows are rejected. \\[default: any number may be]",
+        rich_help_panel=_JOB,
+    ),
+]
+RejectsPath: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--rejects-file",
+        metavar="FILE",
+        help="Where rejected rows go. \\[default: JOB-RUN.rejects.jsonl here]",
+        rich_help_panel=_OUTPUT,
     ),
 ]
 RunId: TypeAlias = Annotated[

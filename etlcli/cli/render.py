@@ -88,12 +88,14 @@ def summary_text(
     lines.append(("momento", f"{calls}{slowed}{again}"))
     lines.append(("run", str(summary["run_id"])))
     if summary["rows_rejected"] and follow_up is not None:
-        lines.append(("next", f"{follow_up} --rejects" if "inspect-cache" in follow_up else follow_up))
+        # A run that failed is not the current one, which is what inspect-cache shows unless it is told.
+        which = f" --run-id {summary['run_id']}" if summary["status"] == "failed" else ""
+        lines.append(("next", f"{follow_up}{which} --rejects" if "inspect-cache" in follow_up else follow_up))
     elif summary["status"] == "succeeded" and follow_up is not None:
         lines.append(("next", follow_up))
     parts: list[RenderableType] = [head, _Facts(lines)]
     if report.rejects:
-        parts += [Text(), rejects_table(report.rejects[:_REJECTS_SHOWN], summary["rows_rejected"])]
+        parts += [Text(), rejects_table(report.rejects[:_REJECTS_SHOWN], summary["rows_rejected"], _VALUE_WIDTH)]
     return Group(*parts)
 
 
@@ -159,8 +161,8 @@ def item_values(kind: str, content: Any) -> str:
             return visible(str(content))
 
 
-def rejects_table(rejects: Sequence[Reject], total: int) -> RenderableType:
-    """Render rejected rows with their rules."""
+def rejects_table(rejects: Sequence[Reject], total: int, row_width: int = 2 * _VALUE_WIDTH) -> RenderableType:
+    """Render rejected rows with their rules, each row cut after so many characters."""
     count = "1 rejected row" if total == 1 else f"{total:,} rejected rows"
     table = _table(f"{len(rejects)} of {count}" if total > len(rejects) else count)
     table.add_column("rule", no_wrap=True)
@@ -168,7 +170,7 @@ def rejects_table(rejects: Sequence[Reject], total: int) -> RenderableType:
     table.add_column("row", overflow="fold")
     for reject in rejects:
         row = ", ".join(f"{name}={value}" for name, value in reject.row.items())
-        table.add_row(reject.rule, visible(reject.message), visible(_short(row, 2 * _VALUE_WIDTH)))
+        table.add_row(reject.rule, visible(reject.message), visible(_short(row, row_width)))
     return table
 
 

@@ -22,11 +22,13 @@ def run(
     limit: options.Limit = None,
     mode: options.Mode = None,
     on_unrepresentable: options.Unrepresentable = None,
+    max_rejects: options.MaxRejects = None,
     cache: options.Cache = None,
     destination: options.Destination = None,
     ttl: options.Ttl = None,
     config: options.Config = None,
     local: options.Local = False,
+    rejects_file: options.RejectsPath = None,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -51,6 +53,7 @@ def run(
         limit=limit,
         mode=mode,
         on_unrepresentable=on_unrepresentable,
+        max_rejects=max_rejects,
         cache=cache,
         destination=destination,
         ttl=ttl,
@@ -82,6 +85,7 @@ def run(
         speaker,
         work,
         job=table or "",
+        rejects_file=rejects_file,
         bars=("read", "cached", "written"),
         follow_up=lambda report: (
             f"momento-etl inspect-cache {options.quoted(report.job)}"
@@ -98,10 +102,12 @@ def extract(
     key: options.KeyColumns = None,
     limit: options.Limit = None,
     on_unrepresentable: options.Unrepresentable = None,
+    max_rejects: options.MaxRejects = None,
     cache: options.Cache = None,
     ttl: options.Ttl = None,
     config: options.Config = None,
     local: options.Local = False,
+    rejects_file: options.RejectsPath = None,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -122,6 +128,7 @@ def extract(
         key=key,
         limit=limit,
         on_unrepresentable=on_unrepresentable,
+        max_rejects=max_rejects,
         cache=cache,
         ttl=ttl,
     )
@@ -146,6 +153,7 @@ def extract(
         speaker,
         work,
         job=table or "",
+        rejects_file=rejects_file,
         bars=("read", "cached"),
         follow_up=lambda report: (
             f"momento-etl load --table {options.quoted(report.job)}"
@@ -158,10 +166,12 @@ def extract(
 def load(
     table: options.Table = None,
     run_id: options.RunId = None,
+    max_rejects: options.MaxRejects = None,
     cache: options.Cache = None,
     destination: options.Destination = None,
     config: options.Config = None,
     local: options.Local = False,
+    rejects_file: options.RejectsPath = None,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -177,7 +187,7 @@ def load(
 
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settle(speaker, config, local=local, cache=True, sink=True)
-        job = resolve_job(settings, table, JobFlags(cache=cache, destination=destination))
+        job = resolve_job(settings, table, JobFlags(cache=cache, destination=destination, max_rejects=max_rejects))
         report.job, report.cache, report.destination = job.name, job.cache, job.destination
 
         async def main() -> None:
@@ -196,6 +206,7 @@ def load(
         speaker,
         work,
         job=table or "",
+        rejects_file=rejects_file,
         bars=("written",),
         follow_up=lambda report: (
             f"momento-etl inspect-cache {options.quoted(report.job)}"
