@@ -12,7 +12,7 @@ from typing import TypeVar
 from etlcli.errors import TransientError
 from etlcli.progress import Counters
 
-__all__ = ["DEFAULT_POLICY", "RetryPolicy", "retrying"]
+__all__ = ["DEFAULT_POLICY", "FIRST_CONTACT_SECONDS", "RetryPolicy", "retrying"]
 
 T = TypeVar("T")
 
@@ -39,15 +39,26 @@ class RetryPolicy:
 
 DEFAULT_POLICY = RetryPolicy()
 
+FIRST_CONTACT_SECONDS = 15.0
+"""How long an endpoint that has never answered is tried: a wrong address should not take minutes to show."""
+
 
 async def retrying(
     call: Callable[[], Awaitable[T]],
     policy: RetryPolicy,
     counters: Counters,
     *,
+    is_known: Callable[[], bool] = lambda: True,
     clock: Callable[[], float] = time.monotonic,
 ) -> T:
     """Make a call, and make it again while it raises ``TransientError``, within the policy's patience.
+
+    Args:
+        call: Makes the call.
+        policy: The waits, and the patience.
+        counters: Where retries are counted.
+        is_known: Whether the endpoint has ever answered; until then patience is ``FIRST_CONTACT_SECONDS`` at most.
+        clock: Seconds that never go back.
 
     Raises:
         TransientError: The last one, once the patience has run out.
@@ -63,7 +74,8 @@ async def retrying(
             # Patience runs from the first failure: a first try that took long must not use it up by itself.
             failed_at = now if failed_at is None else failed_at
             pause = policy.wait(attempt)
-            if now - failed_at + pause > policy.patience:
+            patience = policy.patience if is_known() else min(policy.patience, FIRST_CONTACT_SECONDS)
+            if now - failed_at + pause > patience:
                 raise
             counters.retries += 1
         await asyncio.sleep(pause)

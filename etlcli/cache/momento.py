@@ -87,6 +87,7 @@ class MomentoCache:
         self._counters = counters
         self._retry = retry
         self._client: CacheClientAsync | None = None
+        self._answered = False
 
     @property
     def name(self) -> str:
@@ -199,12 +200,14 @@ class MomentoCache:
             if isinstance(response, ErrorResponseMixin):
                 failure = response.inner_exception
                 error = self._translated(failure, doing, size, creating=creating)
+                self._answered = self._answered or not isinstance(error, Unavailable)
                 self._counters.throttles += isinstance(error, Throttled)
                 self._counters.momento_operations += _is_metered(failure, error)
                 raise error
+            self._answered = True
             return response
 
-        return await retrying(attempt, self._retry, self._counters)
+        return await retrying(attempt, self._retry, self._counters, is_known=lambda: self._answered)
 
     def _translated(self, error: SdkException, doing: str, size: int, *, creating: bool) -> EtlError:
         """Word an error of the SDK as ours."""

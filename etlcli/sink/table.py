@@ -67,6 +67,7 @@ class Table:
         self._retry = retry
         self._clock = clock
         self._sleep = sleep
+        self._answered = False
 
     async def key(self) -> Key | None:
         """The key of the table, which is waited for where it is being created or updated; None where there is none.
@@ -154,14 +155,16 @@ class Table:
             try:
                 answer: dict[str, Any] = await asyncio.to_thread(method, TableName=self._place.table, **arguments)
             except ClientError as error:
+                self._answered = True
                 if error.response.get("Error", {}).get("Code") == expected:
                     return None
                 raise from_boto(error, place=self._place, action=action) from error
             except (BotoCoreError, ResponseParserError) as error:
                 raise from_boto(error, place=self._place, action=action) from error
+            self._answered = True
             return answer
 
-        return await retrying(once, self._retry, self._counters)
+        return await retrying(once, self._retry, self._counters, is_known=lambda: self._answered)
 
 
 def _create_arguments(key: Key, options: CreateOptions) -> dict[str, Any]:

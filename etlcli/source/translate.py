@@ -70,6 +70,9 @@ def connection_error(error: psycopg.Error, where: str) -> EtlError:
     )
 
 
+_MEND = "A row or a value is what PostgreSQL minds: mend it there, or leave it out with --where."
+
+
 def statement_error(
     error: psycopg.Error, where: str, doing: str, *, text: str | None = None, reading: bool = True
 ) -> EtlError:
@@ -123,7 +126,7 @@ def statement_error(
             f"PostgreSQL at {where} cancelled the statement while {doing}: {message}",
             hint="Somebody cancelled it, or a limit of the server did.",
         )
-    return SourceError(f"PostgreSQL at {where} failed while {doing}: {message}", hint=_detail_hint(error))
+    return SourceError(f"PostgreSQL at {where} failed while {doing}: {message}", hint=_detail_hint(error) or _MEND)
 
 
 def _first_lines(text: str) -> str:

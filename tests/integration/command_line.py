@@ -160,13 +160,13 @@ class CommandLine:
         assert result.code == code, str(result)
         return result
 
-    def fails(self, *arguments: str, code: int, hinted: bool = True) -> Result:
+    def fails(self, *arguments: str, code: int) -> Result:
         """Run a command that fails as it should: a message and a hint on stderr, and the same in one JSON object."""
         result = self(*arguments, "--output", "json", code=code)
         error = result.json["error"]
         assert result.json["status"] == "failed", str(result)
         assert error["message"], str(result)
-        assert error["hint"] or not hinted, str(result)
+        assert error["hint"], str(result)
         assert "Traceback" not in result.err, str(result)
         assert "itself failed" not in result.err, str(result)
         assert re.search(r"^error: ", result.err, re.MULTILINE), str(result)

@@ -57,11 +57,11 @@ def test_jobs_that_the_source_does_not_hold(
     before = command_line(*in_cache).json
     there = tables(dynamodb)
 
-    def fails(code: int, *arguments: str, job: str = "films", hinted: bool = True) -> Any:
+    def fails(code: int, *arguments: str, job: str = "films") -> Any:
         whole = ("run", "--table", job, "--cache", unique, "--destination", f"{unique}-gone", *arguments)
 
         def call(cli: CommandLine) -> Result:
-            return cli.fails(*whole, code=code, hinted=hinted)
+            return cli.fails(*whole, code=code)
 
         return call
 
@@ -80,7 +80,7 @@ def test_jobs_that_the_source_does_not_hold(
         (fails(2, "--query", "delete from films returning *", job="q"), "only reads", "only reads"),
         (fails(2, "--query", "with d as (delete from films returning *) select * from d", job="q"), "", ""),
         (fails(2, "--query", "select nextval('counting') as n", job="q"), "writes", "Nothing was changed"),
-        (fails(1, "--query", "select boom() as n", job="q", hinted=False), "division by zero", ""),
+        (fails(1, "--query", "select boom() as n", job="q"), "division by zero", ""),
         (fails(1, "--key", "title"), "same destination key (title)", "--key"),
         (fails(2, "--limit", "none"), "--limit", "--limit 1000"),
         (fails(2, "--ttl", "25h"), "at most 24h", "--ttl"),
@@ -170,7 +170,7 @@ def test_a_cache_that_holds_nothing_to_load(
     schema.execute("create table t (id integer primary key); insert into t values (1)")
     schema.execute("create function late(n bigint) returns bigint language sql immutable as 'select 1 / (20000 - n)'")
     query = "select n as id, md5(n::text) || md5((-n)::text) as a, late(n) as b from generate_series(1, 20000) n"
-    cut = command_line.fails("extract", "--table", "cut", "--query", query, "--cache", unique, code=1, hinted=False)
+    cut = command_line.fails("extract", "--table", "cut", "--query", query, "--cache", unique, code=1)
     run_id = cut.json["run_id"]
     assert cut.json["chunks"] > 0
     command_line("create-table", "t", "--destination", unique, "--quiet")

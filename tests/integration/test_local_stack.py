@@ -72,6 +72,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield Running(path, stack.up())
 
 
+@pytest.fixture(autouse=True)
+def where_it_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name the module's stack again, which the cleaning of each test's environment has made unknown."""
+    request.getfixturevalue("clean_environment")
+    if "running" in request.fixturenames:
+        monkeypatch.setenv("MOMENTO_ETL_LOCAL_DIR", str(request.getfixturevalue("running").folder))
+
+
 def _status() -> dict[str, PartStatus]:
     return {part.name: part for part in stack.status()}
 

@@ -110,3 +110,22 @@ def test_clients_do_not_come_back_together() -> None:
     random.seed(1)
     policy = RetryPolicy()
     assert len({policy.wait(5) for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(("known", "seconds"), [(True, 120.0), (False, 15.0)])
+def test_an_endpoint_that_never_answered_is_given_up_sooner(
+    monkeypatch: pytest.MonkeyPatch, known: bool, seconds: float
+) -> None:
+    now = 0.0
+
+    async def sleep(pause: float) -> None:
+        nonlocal now
+        now += pause
+
+    async def call() -> None:
+        raise Unavailable("nobody there")
+
+    monkeypatch.setattr(retry, "asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(Unavailable):
+        asyncio.run(retrying(call, RetryPolicy(), Counters(), is_known=lambda: known, clock=lambda: now))
+    assert seconds - 5.0 <= now <= seconds
