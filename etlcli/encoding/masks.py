@@ -11,9 +11,9 @@ from etlcli.encoding.specs import Mask
 from etlcli.errors import ConfigError
 from etlcli.model import AttributeType
 
-__all__ = ["mask_encoder", "mask_key_id"]
+__all__ = ["REDACTED", "mask_encoder", "mask_key_id"]
 
-_REDACTED: Final = b"***"
+REDACTED: Final = b"***"
 _ID_DIGITS: Final = 32
 
 
@@ -46,10 +46,10 @@ class _Redact(_Masked):
     """Three stars, whatever the value."""
 
     def content(self, text: bytes) -> bytes:  # noqa: ARG002  that is the point
-        return _REDACTED
+        return REDACTED
 
     def contents(self, cells: list[bytes]) -> list[bytes] | None:
-        return [_REDACTED] * len(cells)
+        return [REDACTED] * len(cells)
 
 
 def mask_encoder(mask: Mask, key: bytes | None) -> ValueEncoder:

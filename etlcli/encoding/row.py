@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from etlcli.encoding.copy_text import NULL, decode_fields, unescape
 from etlcli.encoding.hook import ItemTransform, Transform
 from etlcli.encoding.limits import MAX_HASH_KEY_BYTES, MAX_ITEM_BYTES, MAX_RANGE_KEY_BYTES, item_size
+from etlcli.encoding.masks import REDACTED
 from etlcli.encoding.naming import check_names
 from etlcli.encoding.near import near_names
 from etlcli.encoding.options import DEFAULT_OPTIONS, EncodingOptions
@@ -90,6 +91,7 @@ class RowEncoder:
         self._max_bytes = MAX_ITEM_BYTES - reserved_bytes
         self._transform = ItemTransform(transform, key, reserved) if transform is not None else None
         specs = _specs(names, attributes)
+        self._masked = {spec.column for spec in specs if isinstance(spec, FromColumn) and spec.mask is not None}
         check_names(specs, {attribute.name for attribute in key.attributes})
         around = Surroundings({column.name: (i, column) for i, column in enumerate(columns)}, options, mask_key)
         self._writers = _writers(specs, key, around)
@@ -159,7 +161,7 @@ class RowEncoder:
         return item
 
     def reject(self, fields: Sequence[bytes | None], problem: Unrepresentable) -> Reject:
-        """Make the reject of a row.
+        """Make the reject of a row. What is masked in items is hidden here too: rejects are kept, and shown.
 
         Args:
             fields: The row as PostgreSQL's text per column; None is NULL.
@@ -168,7 +170,11 @@ class RowEncoder:
         Raises:
             SourceError: By option a value that DynamoDB cannot hold is an error: it names column, value and key.
         """
-        texts = {name: text.decode() for name, text in zip(self._names, fields, strict=True) if text is not None}
+        texts = {
+            name: REDACTED.decode() if name in self._masked else text.decode()
+            for name, text in zip(self._names, fields, strict=True)
+            if text is not None
+        }
         if self._options.on_unrepresentable == "fail" and problem.rule not in _NEVER_AN_ERROR:
             keys = dict.fromkeys(name for writer in self._writers if writer.key_limit for name in writer.columns)
             where = ", ".join(f"{name} = {shorten(texts.get(name, '').encode())}" for name in keys)

@@ -24,7 +24,7 @@ from etlcli.encoding.specs import (
     spec_to_json,
 )
 from etlcli.encoding.templates import Template
-from etlcli.errors import CacheError, ConfigError, UsageError
+from etlcli.errors import CacheError, ConfigError, SourceError, UsageError
 from etlcli.model import Column, Key, KeyAttribute, PgType, Reject
 
 KEY = b"k"
@@ -378,3 +378,15 @@ def test_a_batch_is_its_rows_one_by_one(
     for item in items:
         assert item is not None
         assert list(json.loads(item))[: len(keys)] == [name for name, _ in keys]
+
+
+@pytest.mark.parametrize("mask", ["hash", "redact", "hmac"])
+def test_what_is_masked_is_hidden_in_rejects_too(mask: Mask) -> None:
+    specs = (FromColumn("id", "id"), FromColumn("hidden", "t", mask=mask), FromColumn("n", "n"))
+    line = b"1\tada@example.org\tNaN\t\\N\t\\N\t\\N\t\\N"
+    (reject,) = encoder(*specs).encode([line])[1]
+    assert reject == Reject("number-not-finite", reject.message, {"id": "1", "t": "***", "n": "NaN"})
+    key = Key(KeyAttribute("hidden", "S"))
+    with pytest.raises(SourceError) as caught:
+        encoder(*specs, key=key, on_unrepresentable="fail").encode([line])
+    assert "ada" not in caught.value.message
