@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -39,7 +40,6 @@ from momento.responses import (
     CacheSetFetch,
     CacheSetIfNotExists,
     CreateCache,
-    CreateSigningKey,
     DeleteCache,
     ListCaches,
 )
@@ -222,9 +222,6 @@ def test_what_is_not_implemented_says_so() -> None:
             assert isinstance(response, CacheListFetch.Error | CacheSetFetch.Error)
             refused(response, MomentoErrorCode.BAD_REQUEST_ERROR)
             assert "is not implemented by the embedded Momento server" in response.inner_exception.message
-        key = await client.create_signing_key(HOUR)
-        assert isinstance(key, CreateSigningKey.Error)
-        assert "CreateSigningKey is not implemented" in key.inner_exception.message
 
     play(scenario)
 
@@ -909,6 +906,31 @@ def test_a_taken_port_is_an_error() -> None:
     asyncio.run(body())
 
 
+def test_an_ipv6_address() -> None:
+    if not socket.has_ipv6 or not _can_bind("::1"):
+        pytest.skip("this machine has no IPv6 loopback")
+
+    async def body() -> None:
+        async with asyncio.timeout(BOUND), serve(host="::1") as server:
+            assert server.address == f"[::1]:{server.port}"
+            async with grpc.aio.insecure_channel(server.address) as channel:
+                listed = await Raw(channel).control.ListCaches(controlclient_pb2._ListCachesRequest(), timeout=BOUND)
+                assert not listed.cache
+            with pytest.raises(EtlError, match=rf"\[::1\]:{server.port}: address already in use"):
+                async with serve(server.port, host="::1"):
+                    pass
+
+    asyncio.run(body())
+
+
+def _can_bind(host: str) -> bool:
+    try:
+        with socket.create_server((host, 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 def test_the_command_says_that_the_port_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     async def body() -> int:
         async with asyncio.timeout(BOUND), serve() as server:
@@ -920,7 +942,7 @@ def test_the_command_says_that_the_port_is_taken(capsys: pytest.CaptureFixture[s
     error, hint = output.err.splitlines()
     assert error.startswith("error: the Momento server cannot listen on 127.0.0.1:")
     assert error.endswith(": address already in use")
-    assert hint == "hint: choose another port, or stop what listens there"
+    assert hint == "hint: Choose another port, or stop what listens there."
 
 
 def _command(port: int) -> int:

@@ -1,4 +1,4 @@
-"""The RPCs that manage caches."""
+"""The RPCs that manage caches and signing keys."""
 
 # ruff: noqa: SLF001  the wire types' names begin with an underscore
 
@@ -45,6 +45,27 @@ def _list_caches(call: Call, _request: pb._ListCachesRequest) -> pb._ListCachesR
     )
 
 
+def _create_signing_key(call: Call, request: pb._CreateSigningKeyRequest) -> pb._CreateSigningKeyResponse:
+    call.spend_control()
+    made, key = call.store.signing_keys.create(request.ttl_minutes * 60)
+    return pb._CreateSigningKeyResponse(key=key, expires_at=made.expires_at)
+
+
+def _list_signing_keys(call: Call, _request: pb._ListSigningKeysRequest) -> pb._ListSigningKeysResponse:
+    call.spend_control()
+    return pb._ListSigningKeysResponse(
+        signing_key=[
+            pb._SigningKey(key_id=key.key_id, expires_at=key.expires_at) for key in call.store.signing_keys.live()
+        ]
+    )
+
+
+def _revoke_signing_key(call: Call, request: pb._RevokeSigningKeyRequest) -> pb._RevokeSigningKeyResponse:
+    call.spend_control()
+    call.store.signing_keys.revoke(request.key_id)
+    return pb._RevokeSigningKeyResponse()
+
+
 def _limits(limits: Limits) -> pb._CacheLimits:
     """The limits as the service lists them; 0 for one that does not hold here."""
     return pb._CacheLimits(
@@ -61,6 +82,9 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "DeleteCache": _delete_cache,
         "FlushCache": _flush_cache,
         "ListCaches": _list_caches,
+        "CreateSigningKey": _create_signing_key,
+        "ListSigningKeys": _list_signing_keys,
+        "RevokeSigningKey": _revoke_signing_key,
     }
 )
 """What answers each RPC, by its name on the wire."""

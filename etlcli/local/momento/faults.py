@@ -112,11 +112,13 @@ class Faults:
 
     Attributes:
         sleep: How a delay passes; a test may put a recorder in its place.
+        latency: Seconds that every call waits before anything else befalls it, as over a network.
         scripted: The faults set from Python. A call meets the first of them that befalls it and fails, and all delays
             before that.
     """
 
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    latency: float = 0.0
     scripted: list[Fault] = field(default_factory=list)
     _by_id: OrderedDict[str, _Counts] = field(default_factory=OrderedDict)
 
@@ -185,7 +187,7 @@ class Faults:
         Args:
             metadata: The call's.
         """
-        return bool(self.scripted) or any(key in metadata for key in _ASKS)
+        return bool(self.scripted or self.latency) or any(key in metadata for key in _ASKS)
 
     async def meet(self, rpc: str, request: object, metadata: Mapping[str, Any]) -> InjectedError | None:
         """Lets a call meet its faults.
@@ -202,6 +204,8 @@ class Faults:
             InjectedError: The call fails.
             InvalidRequestError: The metadata makes no sense.
         """
+        if self.latency:
+            await self.sleep(self.latency)
         names = {rpc_name(rpc)} | ({"set-if"} if rpc == "SetIfNotExists" else set())
         await self._meet_asked(names, metadata)
         for fault in self.scripted:

@@ -18,6 +18,7 @@ __all__ = [
     "InvalidRequestError",
     "LimitError",
     "NotAnIntegerError",
+    "UnauthenticatedError",
     "UnimplementedError",
     "UnknownCacheError",
     "WrongTypeError",
@@ -89,6 +90,12 @@ class NotAnIntegerError(CallError):
     """What is to be incremented is no integer of 64 bits, or would be none afterwards."""
 
     status = "failed-precondition"
+
+
+class UnauthenticatedError(CallError):
+    """A call without a key that is let in."""
+
+    status = "unauthenticated"
 
 
 class UnimplementedError(CallError):

@@ -12,7 +12,7 @@ from momento_wire_types import cacheclient_pb2 as pb
 
 from etlcli.local.momento.meter import operations
 from etlcli.local.momento.refusals import CallError, InvalidRequestError, LimitError
-from etlcli.local.momento.store import TtlChange
+from etlcli.local.momento.store import TtlChange, hash_of
 
 if TYPE_CHECKING:
     from etlcli.local.momento.service import Call, Handler
@@ -29,6 +29,15 @@ def _get(call: Call, request: pb._GetRequest) -> pb._GetResponse:
         return pb._GetResponse(result=pb.Miss)
     call.spend(operations(len(value)), len(value))
     return pb._GetResponse(result=pb.Hit, cache_body=value)
+
+
+def _get_with_hash(call: Call, request: pb._GetWithHashRequest) -> pb._GetWithHashResponse:
+    value = call.cache.get(request.cache_key)
+    if value is None:
+        call.spend(operations(len(request.cache_key)))
+        return pb._GetWithHashResponse(missing=pb._GetWithHashResponse._Missing())
+    call.spend(operations(len(value)), len(value))
+    return pb._GetWithHashResponse(found=pb._GetWithHashResponse._Found(value=value, hash=hash_of(value)))
 
 
 def _set(call: Call, request: pb._SetRequest) -> pb._SetResponse:
@@ -51,6 +60,22 @@ def _set_if(call: Call, request: pb._SetIfRequest) -> pb._SetIfResponse:
     if cache.set_if(request.cache_key, value, request.ttl_milliseconds, condition, other):
         return pb._SetIfResponse(stored=pb._SetIfResponse._Stored())
     return pb._SetIfResponse(not_stored=pb._SetIfResponse._NotStored())
+
+
+def _set_if_hash(call: Call, request: pb._SetIfHashRequest) -> pb._SetIfHashResponse:
+    condition = request.WhichOneof("condition")
+    if condition is None:
+        msg = "SetIfHash without a condition"
+        raise InvalidRequestError(msg)
+    cache, value = call.cache, request.cache_body
+    call.limits.check_item(len(value))
+    factor = 1 if condition == "unconditional" else _CONDITIONAL
+    call.spend(factor * operations(len(value)), len(value))
+    other = getattr(getattr(request, condition), "hash_to_check", b"")
+    stored = cache.set_if_hash(request.cache_key, value, request.ttl_milliseconds, condition, other)
+    if stored is None:
+        return pb._SetIfHashResponse(not_stored=pb._SetIfHashResponse._NotStored())
+    return pb._SetIfHashResponse(stored=pb._SetIfHashResponse._Stored(new_hash=stored))
 
 
 def _set_if_not_exists(call: Call, request: pb._SetIfNotExistsRequest) -> pb._SetIfNotExistsResponse:
@@ -158,10 +183,12 @@ def _item_get_type(call: Call, request: pb._ItemGetTypeRequest) -> pb._ItemGetTy
 HANDLERS: Mapping[str, Handler] = MappingProxyType(
     {
         "Get": _get,
+        "GetWithHash": _get_with_hash,
         "GetBatch": _get_batch,
         "Set": _set,
         "SetBatch": _set_batch,
         "SetIf": _set_if,
+        "SetIfHash": _set_if_hash,
         "SetIfNotExists": _set_if_not_exists,
         "Delete": _delete,
         "KeysExist": _keys_exist,

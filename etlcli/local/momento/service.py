@@ -1,4 +1,4 @@
-"""What every call has in common: faults, rate limits, metering, and errors with their trailers.
+"""What every call has in common: faults, API keys, rate limits, metering, and errors with their trailers.
 
 An RPC is a plain function from a `Call` and a request to a reply (`scalars`, `dictionaries`, `control`); here it is
 bound to the servicer that `momento-wire-types` generated.
@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import grpc
 
 from etlcli.local.momento.rate import TokenBucket
-from etlcli.local.momento.refusals import CallError, Err, InvalidRequestError, LimitError, UnimplementedError
+from etlcli.local.momento.refusals import (
+    CallError,
+    Err,
+    InvalidRequestError,
+    LimitError,
+    UnauthenticatedError,
+    UnimplementedError,
+)
 
 if TYPE_CHECKING:
+    from etlcli.local.momento.api_keys import ApiKeys
     from etlcli.local.momento.clock import Clock
     from etlcli.local.momento.faults import Faults
     from etlcli.local.momento.limits import Limits
@@ -135,7 +143,7 @@ class Call:
         """
         if isinstance(error, LimitError) and error.err in LimitError.RATES:
             self._usage.throttled += 1
-        elif not self.spent and not isinstance(error, UnimplementedError):
+        elif not self.spent and not isinstance(error, UnauthenticatedError | UnimplementedError):
             self._usage.operations += 1
 
 
@@ -153,6 +161,7 @@ class Service:
         rates: The rate limits.
         meter: What was used.
         faults: The faults that calls meet.
+        api_keys: The API keys that are let in.
     """
 
     store: Store
@@ -160,6 +169,7 @@ class Service:
     rates: Rates
     meter: Meter
     faults: Faults
+    api_keys: ApiKeys
 
     def bind(self, servicer: object, methods: Iterable[Any], handlers: Mapping[str, Handler]) -> Any:
         """Gives a generated servicer its methods.
@@ -177,6 +187,17 @@ class Service:
             answer = self._streaming if method.server_streaming else self._unary
             setattr(servicer, method.name, answer(method.name, handler))
         return servicer
+
+    def refuse(self, rpc: str) -> Callable[[Any, Any], Awaitable[Any]]:
+        """Makes the answer to an RPC that none of the bound services has.
+
+        Args:
+            rpc: Its name.
+
+        Returns:
+            A servicer's method, to which it is UNIMPLEMENTED.
+        """
+        return self._unary(rpc, _unimplemented(rpc))
 
     def _unary(self, rpc: str, handler: Handler) -> Callable[[Any, Any], Awaitable[Any]]:
         async def answer(request: Any, context: Any) -> Any:
@@ -204,6 +225,7 @@ class Service:
             lost = None
         call = Call(self.store, self.limits, self.rates, usage, metadata)
         try:
+            self.api_keys.check(metadata)
             reply = handler(call, request)
         except CallError as error:
             call.settle(error)

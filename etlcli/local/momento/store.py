@@ -5,6 +5,7 @@ Pure data: no gRPC, no asyncio; every method does all of its work or none. TTLs 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -23,9 +24,10 @@ from etlcli.local.momento.refusals import (
     UnknownCacheError,
     WrongTypeError,
 )
+from etlcli.local.momento.signing import SigningKeys
 from etlcli.local.momento.space import Entries, Entry, Space, Value
 
-__all__ = ["CONDITIONS", "Cache", "Store", "TtlChange"]
+__all__ = ["CONDITIONS", "HASH_CONDITIONS", "Cache", "Store", "TtlChange", "hash_of"]
 
 # The pattern that Momento's own CloudFormation resource publishes (momentohq/cfn-cache).
 _CACHE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
@@ -48,6 +50,33 @@ CONDITIONS: Mapping[str, _Condition] = MappingProxyType(
 
 _ASK_ONLY_FOR_PRESENCE = frozenset({"present", "absent"})
 
+_HashCondition: TypeAlias = Callable[[bytes | None, bytes], bool]
+
+HASH_CONDITIONS: Mapping[str, _HashCondition] = MappingProxyType(
+    {
+        "present_and_hash_equal": lambda held, other: held == other,
+        "present_and_not_hash_equal": lambda held, other: held is not None and held != other,
+        "absent_or_hash_equal": lambda held, other: held is None or held == other,
+        "absent_or_not_hash_equal": lambda held, other: held is None or held != other,
+        "unconditional": lambda _held, _other: True,
+    }
+)
+"""When a set with a hash stores: by the hash of what the key holds, None where it holds nothing, and the caller's."""
+
+_HASH_BYTES = 16
+
+
+def hash_of(value: bytes) -> bytes:
+    """Makes a value's hash. How the service makes its own is not documented; clients only ever compare them.
+
+    Args:
+        value: A scalar's value.
+
+    Returns:
+        The same bytes for the same value.
+    """
+    return hashlib.blake2b(value, digest_size=_HASH_BYTES).digest()
+
 
 class TtlChange(Enum):
     """What became of a request for another TTL."""
@@ -58,11 +87,14 @@ class TtlChange(Enum):
 
 
 class Store:
-    """All caches of one account.
+    """All caches of one account, and its signing keys.
 
     Args:
         limits: Sizes, TTL, stored bytes and number of caches that are allowed.
         clock: The time entries live by.
+
+    Attributes:
+        signing_keys: The signing keys.
     """
 
     def __init__(self, limits: Limits = NO_LIMITS, clock: Clock = time.monotonic) -> None:
@@ -70,6 +102,7 @@ class Store:
         self._clock = clock
         self._space = Space(clock, limits.max_stored_bytes)
         self._caches: dict[str, Cache] = {}
+        self.signing_keys = SigningKeys(clock)
 
     @property
     def stored_bytes(self) -> int:
@@ -295,6 +328,30 @@ class Cache:
             return False
         self.set(key, value, ttl_ms)
         return True
+
+    def set_if_hash(self, key: bytes, value: bytes, ttl_ms: int, condition: str, other: bytes = b"") -> bytes | None:
+        """Stores a scalar if the hash of what the key holds meets a condition.
+
+        Args:
+            key: The key.
+            value: Its value.
+            ttl_ms: Its time to live.
+            condition: One of `HASH_CONDITIONS`.
+            other: The hash to compare with, where the condition compares.
+
+        Returns:
+            The stored value's hash; None where it was not stored.
+
+        Raises:
+            WrongTypeError: The condition compares hashes, and the key holds a collection.
+            LimitError: The value is over the item size limit.
+            InvalidRequestError: The TTL is over the limit.
+        """
+        held = None if condition == "unconditional" else self.get(key)
+        if not HASH_CONDITIONS[condition](None if held is None else hash_of(held), other):
+            return None
+        self.set(key, value, ttl_ms)
+        return hash_of(value)
 
     def increment(self, key: bytes, amount: int, ttl_ms: int) -> int:
         """Adds to a scalar that is an integer in base 10; an absent one counts as 0. Its TTL starts anew.
