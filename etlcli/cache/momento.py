@@ -1,9 +1,12 @@
-"""The Momento adapter: the SDK's answers as values or as our errors, retried while that can help, and metered."""
+"""The Momento adapter: the SDK's answers as values or as our errors, retried while that can help, paced and metered."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -17,22 +20,34 @@ from momento.responses.mixins import ErrorResponseMixin
 from momento.responses.response import Response
 from momento.retry import FixedCountRetryStrategy
 
+from etlcli.cache.metering import metered
+from etlcli.cache.pace import Costs, Line, Pace, Sent
 from etlcli.config.momento import MomentoAccess
 from etlcli.config.names import NAME_RULE
-from etlcli.errors import CacheError, ConfigError, EtlError, Throttled, TooLarge, Unavailable, UsageError
+from etlcli.errors import (
+    CacheError,
+    ConfigError,
+    EtlError,
+    Throttled,
+    TooLarge,
+    TransientError,
+    Unavailable,
+    UsageError,
+)
 from etlcli.progress import Counters
-from etlcli.retry import DEFAULT_POLICY, RetryPolicy, retrying
+from etlcli.retry import DEFAULT_POLICY, FIRST_CONTACT_SECONDS, RetryPolicy
 
-__all__ = ["MAX_ITEM_BYTES", "METERED_BYTES", "MomentoCache", "metered"]
+__all__ = ["CALL_SECONDS", "MAX_ITEM_BYTES", "MomentoCache"]
 
 MAX_ITEM_BYTES = 5_000_000
 """What one item may take (Momento's limits page: 5 MB), key included."""
 
-METERED_BYTES = 1024
-"""Every started so many bytes of an element, sent or received, cost one metered operation (the same page)."""
+CALL_SECONDS = 15.0
+"""The deadline of one call: a 256 KB chunk over a slow line takes seconds, and the SDK's presets for regions and Lambda
+give up after 1.1 s."""
 
-# A 256 KB chunk over a slow line takes seconds, and the SDK's in-region and Lambda presets give up after 1.1 s.
-_DEADLINE = timedelta(seconds=15)
+# A key that nobody stores under.
+_NO_KEY = "?"
 
 
 def credential_provider(access: MomentoAccess) -> CredentialProvider:
@@ -56,13 +71,31 @@ def credential_provider(access: MomentoAccess) -> CredentialProvider:
     except (SdkException, ValueError, KeyError, TypeError):
         pass  # The SDK's message may quote the key: it stays out.
     raise ConfigError(
-        "the momento SDK does not take the API key", hint="Copy it again from the Momento console, whole."
+        "the momento SDK does not take the API key",
+        hint="Copy it again from the Momento console, whole.",
+        of_service=True,
     )
 
 
-def metered(size: int) -> int:
-    """Reckon what sending or receiving an element of ``size`` bytes costs, in metered operations."""
-    return max(1, -(-size // METERED_BYTES))
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked of Momento.
+
+    Attributes:
+        doing: That in words.
+        send: Makes the call.
+        key: The key that it is about.
+        cost: Its metered operations; None for a read, whose answer tells.
+        size: The bytes of the value that is sent, or of a dictionary's largest.
+        creating: Whether it makes the cache. Such calls have a deadline and a rate limit of their own.
+    """
+
+    doing: str
+    send: Callable[[CacheClientAsync], Awaitable[Response]]
+    key: str = ""
+    cost: int | None = 1
+    size: int = 0
+    creating: bool = False
 
 
 class MomentoCache:
@@ -72,22 +105,40 @@ class MomentoCache:
         access: How to reach Momento and be let in.
         name: The cache's name.
         counters: Where calls, metered operations, throttles and retries are counted.
-        retry: How long a call is tried again.
+        retry: The waits, and the patience: seconds in which a call failed and no other got through either.
+        call_seconds: The deadline of one call.
+        clock: Seconds that never go back.
+        sleep: Waits so many seconds.
 
     Raises:
         ConfigError: The API key is malformed.
     """
 
     def __init__(
-        self, access: MomentoAccess, name: str, counters: Counters, retry: RetryPolicy = DEFAULT_POLICY
+        self,
+        access: MomentoAccess,
+        name: str,
+        counters: Counters,
+        retry: RetryPolicy = DEFAULT_POLICY,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._provider = credential_provider(access)
         self._address = access.local or self._provider.cache_endpoint
         self._name = name
         self._counters = counters
         self._retry = retry
+        self._call_seconds = call_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._pace = Pace(clock)
+        self._line = Line(self._pace, sleep)
+        self._costs = Costs()
         self._client: CacheClientAsync | None = None
         self._answered = False
+        self._acknowledged_at = float("-inf")
 
     @property
     def name(self) -> str:
@@ -102,7 +153,7 @@ class MomentoCache:
         """Make the SDK's client, which belongs to the running event loop. It connects at its first call."""
         configuration = Configurations.Laptop(
             # The SDK's default keepalive and message sizes, which its with_client_timeout would drop.
-            StaticTransportStrategy(StaticGrpcConfiguration(deadline=_DEADLINE)),
+            StaticTransportStrategy(StaticGrpcConfiguration(deadline=timedelta(seconds=self._call_seconds))),
             # None of the SDK's own immediate retries: ours back off, and every call is counted.
             FixedCountRetryStrategy(max_attempts=0),
         )
@@ -120,45 +171,45 @@ class MomentoCache:
     async def ensure(self) -> bool:
         """Make the cache if it is missing; answer whether it was made now. Costs one metered operation."""
         try:
-            response = await self._call("creating it", lambda client: client.create_cache(self._name), creating=True)
+            response = await self._call(
+                _Request("creating it", lambda client: client.create_cache(self._name), creating=True)
+            )
         except _NotAllowedError:
             # A key for data alone may not make caches, and need not where it is there already.
             if await self.exists():
                 return False
             raise
-        self._counters.momento_operations += 1
         return isinstance(response, CreateCache.Success)
 
     async def exists(self) -> bool:
         """Whether the cache is there. Asked with a read, which every key may do that can load at all."""
         try:
-            await self.get("?")
+            await self.get(_NO_KEY)
         except _NoSuchCacheError:
             return False
         return True
 
     async def get(self, key: str) -> bytes | None:
         """The value under a key, or None for a miss. Costs its size in metered operations, a miss that of its key."""
-        response = await self._call(f"reading {key}", lambda client: client.get(self._name, key))
-        value = response.value_bytes if isinstance(response, CacheGet.Hit) else None
-        self._counters.momento_operations += metered(len(key.encode() if value is None else value))
-        return value
+        response = await self._call(
+            _Request(f"reading {key}", lambda client: client.get(self._name, key), key, cost=None)
+        )
+        return response.value_bytes if isinstance(response, CacheGet.Hit) else None
 
     async def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
         """Store a value for a time. Costs its size in metered operations."""
         ttl = timedelta(seconds=ttl_seconds)
-        await self._call(f"storing {key}", lambda client: client.set(self._name, key, value, ttl), len(value))
-        self._counters.momento_operations += metered(len(value))
+        size = len(value)
+        await self._call(
+            _Request(f"storing {key}", lambda client: client.set(self._name, key, value, ttl), key, metered(size), size)
+        )
 
     async def get_dictionary(self, key: str) -> dict[str, bytes] | None:
         """The fields of a dictionary, or None for a miss. Each costs its size in metered operations."""
-        response = await self._call(f"reading {key}", lambda client: client.dictionary_fetch(self._name, key))
-        if not isinstance(response, CacheDictionaryFetch.Hit):
-            self._counters.momento_operations += metered(len(key.encode()))
-            return None
-        fields = response.value_dictionary_string_bytes
-        self._counters.momento_operations += sum(metered(len(value)) for value in fields.values())
-        return fields
+        response = await self._call(
+            _Request(f"reading {key}", lambda client: client.dictionary_fetch(self._name, key), key, cost=None)
+        )
+        return response.value_dictionary_string_bytes if isinstance(response, CacheDictionaryFetch.Hit) else None
 
     async def set_dictionary(self, key: str, fields: Mapping[str, bytes], ttl_seconds: float) -> None:
         """Store a dictionary for a time. Each field costs its size in metered operations.
@@ -166,52 +217,119 @@ class MomentoCache:
         A run writes under names of its own, so that fields of an earlier dictionary are never left among these.
         """
         ttl = CollectionTtl(timedelta(seconds=ttl_seconds), refresh_ttl=True)
+        sizes = [len(value) for value in fields.values()]
         await self._call(
-            f"storing {key}",
-            lambda client: client.dictionary_set_fields(self._name, key, fields, ttl=ttl),
-            max(map(len, fields.values())),
+            _Request(
+                f"storing {key}",
+                lambda client: client.dictionary_set_fields(self._name, key, fields, ttl=ttl),
+                key,
+                sum(map(metered, sizes)),
+                max(sizes),
+            )
         )
-        self._counters.momento_operations += sum(metered(len(value)) for value in fields.values())
 
     async def delete(self, key: str) -> None:
         """Remove a key; harmless where it is not there. Costs its size in metered operations."""
-        await self._call(f"removing {key}", lambda client: client.delete(self._name, key))
-        self._counters.momento_operations += metered(len(key.encode()))
+        cost = metered(len(key.encode()))
+        await self._call(_Request(f"removing {key}", lambda client: client.delete(self._name, key), key, cost))
 
-    async def _call(
-        self,
-        doing: str,
-        send: Callable[[CacheClientAsync], Awaitable[Response]],
-        size: int = 0,
-        *,
-        creating: bool = False,
-    ) -> Response:
-        """Send a request, again while that can help. ``size`` is that of the value sent, in bytes.
+    async def _call(self, request: _Request) -> Response:
+        """Send a request when its turn has come, and again while that can help.
 
         Returns:
             An answer that is no error.
         """
+        place = None if request.creating else self._line.place()
+        cost = self._costs.expected(request.key) if request.cost is None else request.cost
+        failures = 0
+        failed_at = 0.0
+        while True:
+            sent = None if place is None else await self._line.go(place, cost)
+            try:
+                return await self._attempt(request, sent)
+            except TransientError as error:
+                now = self._clock()
+                failed_at = failed_at if failures else now
+                failures += 1
+                pause = self._retry.wait(failures)
+                is_throttled = isinstance(error, Throttled)
+                if sent is not None and is_throttled:
+                    self._pace.refuse(sent, pause)
+                # Of the whole cache, since others may only have been first to use what the account allows. From the
+                # first failure, since a first try that took long must not use it up by itself.
+                since = max(failed_at, self._acknowledged_at)
+                patience = self._retry.patience if self._answered else min(self._retry.patience, FIRST_CONTACT_SECONDS)
+                if now + pause - since > patience:
+                    if is_throttled and cost > 1 and await self._lets_small_calls_through():
+                        raise _too_large_for_the_rate(error, cost) from error
+                    raise
+                self._counters.retries += not is_throttled
+            if sent is None or not is_throttled:  # the pace holds the others back
+                await self._sleep(pause)
+
+    async def _attempt(self, request: _Request, sent: Sent | None) -> Response:
+        """Send a request once, and count it."""
         client = self._client
         assert client is not None, "the cache is used inside its context"
+        self._counters.momento_calls += 1
+        try:
+            # The SDK's own deadline for these is a minute, whatever is configured.
+            async with asyncio.timeout(self._call_seconds if request.creating else None):
+                response = await request.send(client)
+        except TimeoutError:
+            raise _unavailable(self._text(request, f"no answer within {self._call_seconds:g} seconds")) from None
+        except BaseException:
+            if sent is not None:
+                self._pace.lose(sent)
+            raise
+        if isinstance(response, ErrorResponseMixin):
+            failure = response.inner_exception
+            error = self._translated(failure, request)
+            self._answered = self._answered or not isinstance(error, Unavailable)
+            self._counters.throttles += isinstance(error, Throttled)
+            cost = int(_is_metered(failure, error))
+            self._counters.momento_operations += cost
+            if sent is not None and isinstance(error, Unavailable):
+                self._pace.lose(sent)
+            elif sent is not None and not isinstance(error, Throttled):
+                self._pace.succeed(sent, cost)
+            raise error
+        self._answered = True
+        self._acknowledged_at = self._clock()
+        cost = self._cost(request, response)
+        self._counters.momento_operations += cost
+        if sent is not None:
+            self._pace.succeed(sent, cost)
+        return response
 
-        async def attempt() -> Response:
-            self._counters.momento_calls += 1
-            response = await send(client)
-            if isinstance(response, ErrorResponseMixin):
-                failure = response.inner_exception
-                error = self._translated(failure, doing, size, creating=creating)
-                self._answered = self._answered or not isinstance(error, Unavailable)
-                self._counters.throttles += isinstance(error, Throttled)
-                self._counters.momento_operations += _is_metered(failure, error)
-                raise error
-            self._answered = True
-            return response
+    def _cost(self, request: _Request, response: Response) -> int:
+        """What a call did cost; and, as far as this one tells, what the next of its kind will."""
+        match response:
+            case CacheGet.Hit():
+                cost = metered(len(response.value_bytes))
+            case CacheDictionaryFetch.Hit():
+                cost = sum(metered(len(value)) for value in response.value_dictionary_bytes_bytes.values())
+            case _ if request.cost is None:
+                return metered(len(request.key.encode()))  # a miss
+            case _:
+                cost = request.cost
+        if request.cost is None or request.size:
+            self._costs.learn(request.key, cost)
+        return cost
 
-        return await retrying(attempt, self._retry, self._counters, is_known=lambda: self._answered)
+    async def _lets_small_calls_through(self) -> bool:
+        """Whether a call that costs 1 gets through just now."""
+        request = _Request("asking for little", lambda client: client.get(self._name, _NO_KEY), _NO_KEY)
+        try:
+            await self._attempt(request, None)
+        except EtlError:
+            return False
+        return True
 
-    def _translated(self, error: SdkException, doing: str, size: int, *, creating: bool) -> EtlError:
+    def _translated(self, error: SdkException, request: _Request) -> EtlError:
         """Word an error of the SDK as ours."""
-        text = f"Momento failed for {self._where} while {doing}: {error.message_wrapper}: {error.message}"
+        creating = request.creating
+        text = self._text(request, f"{error.message_wrapper}: {error.message}")
         match error.error_code:
             case MomentoErrorCode.LIMIT_EXCEEDED_ERROR | MomentoErrorCode.CLIENT_RESOURCE_EXHAUSTED:
                 if creating and _reason(error) not in {None, *_RATE_LIMITS}:
@@ -220,9 +338,9 @@ class MomentoCache:
                         hint="The account may have no more caches: delete one, ask Momento for more, or let several"
                         " jobs share one ([cache] name).",
                     )
-                return _limit(text, error, size)
+                return _limit(text, error, request.size)
             case code if code in _PASSING or isinstance(error, UnknownServiceException):
-                return Unavailable(text, hint="Is the endpoint right, and may gRPC (HTTP/2) pass firewall and proxy?")
+                return _unavailable(text)
             case MomentoErrorCode.NOT_FOUND_ERROR:
                 return _NoSuchCacheError(
                     f"there is no {self._where}",
@@ -230,7 +348,9 @@ class MomentoCache:
                     " region of the API key.",
                 )
             case MomentoErrorCode.AUTHENTICATION_ERROR:
-                return CacheError(text, hint="The API key is expired, revoked or of another region: make a new one.")
+                return CacheError(
+                    text, hint="The API key is expired, revoked or of another region: make a new one.", of_service=True
+                )
             case MomentoErrorCode.PERMISSION_ERROR:
                 return _NotAllowedError(text, hint="Give the API key read and write permission for this cache.")
             case MomentoErrorCode.INVALID_ARGUMENT_ERROR if creating:
@@ -239,6 +359,9 @@ class MomentoCache:
                 return CacheError(text, hint="Check the cache's name and the time to live (at most 24 hours).")
             case _:
                 return CacheError(text)
+
+    def _text(self, request: _Request, what: str) -> str:
+        return f"Momento failed for {self._where} while {request.doing}: {what}"
 
 
 class _NoSuchCacheError(CacheError):
@@ -280,6 +403,12 @@ def _is_metered(failure: SdkException, error: EtlError) -> bool:
     return failure.error_code in _METERED_REFUSALS
 
 
+def _unavailable(text: str) -> Unavailable:
+    return Unavailable(
+        text, hint="Is the endpoint right, and may gRPC (HTTP/2) pass firewall and proxy?", of_service=True
+    )
+
+
 def _reason(error: SdkException) -> str | None:
     """What the `err` trailer says."""
     details = error.transport_details
@@ -297,4 +426,13 @@ def _limit(text: str, error: SdkException, size: int) -> EtlError:
     return Throttled(
         text,
         hint="The account's rate limit is too low for this job in the time it may take: ask Momento to raise it.",
+    )
+
+
+def _too_large_for_the_rate(error: EtlError, cost: int) -> Throttled:
+    """Say more of a call that was refused to the end, while small ones are let through."""
+    return Throttled(
+        f"{error.message}\n  it costs {cost:,} metered operations at once, and calls that cost 1 get through",
+        hint="The account seems to allow less in a second than one chunk costs: ask Momento to raise it, or set"
+        ' layout = "rows", whose calls carry one row each.',
     )

@@ -11,10 +11,10 @@ import os
 import random
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -36,6 +36,7 @@ QUICK = RetryPolicy(patience=30.0, base=0.001, ceiling=0.01)
 AT_ONCE = RetryPolicy(patience=0.0)
 """Gives up after the first failure."""
 
+RATE = "operations_rate_limit_exceeded"
 PASSING = ["unavailable", "internal", "deadline-exceeded", "cancelled", "unknown", "aborted", "data-loss"]
 
 
@@ -51,20 +52,61 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def connected(server: MomentoServer, retry: RetryPolicy = QUICK, name: str = CACHE) -> AsyncIterator[Scene]:
+async def connected(
+    server: MomentoServer,
+    retry: RetryPolicy = QUICK,
+    name: str = CACHE,
+    clock: ManualClock | None = None,
+    **adapter_options: Any,
+) -> AsyncIterator[Scene]:
     counters = Counters()
     access = MomentoAccess("local", local=f"127.0.0.1:{server.port}")
-    async with MomentoCache(access, name, counters, retry) as cache:
+    if clock is None:
+        cache = MomentoCache(access, name, counters, retry, **adapter_options)
+    else:
+        cache = Timeless(access, name, counters, retry, clock, **adapter_options)
+    async with cache:
         yield Scene(server, counters, cache)
 
 
-def play(scenario: Callable[[Scene], Awaitable[None]], retry: RetryPolicy = QUICK, **options: Any) -> None:
-    """Runs a scenario against a server that has the cache."""
+class Timeless(MomentoCache):
+    """Moves a clock instead of waiting, and stops it while calls are under way."""
+
+    def __init__(
+        self, access: MomentoAccess, name: str, counters: Counters, retry: RetryPolicy, clock: ManualClock, **more: Any
+    ) -> None:
+        async def sleep(seconds: float) -> None:
+            await self.at_rest.wait()
+            clock.advance(seconds)
+
+        super().__init__(access, name, counters, retry, **{"clock": clock, "sleep": sleep, **more})
+        self.under_way = 0
+        self.at_rest = asyncio.Event()
+
+    async def _attempt(self, *arguments: Any) -> Any:
+        self.under_way += 1
+        self.at_rest.clear()
+        try:
+            return await super()._attempt(*arguments)
+        finally:
+            self.under_way -= 1
+            if not self.under_way:
+                self.at_rest.set()
+
+
+def play(
+    scenario: Callable[[Scene], Awaitable[None]],
+    retry: RetryPolicy = QUICK,
+    clock: ManualClock | None = None,
+    adapter_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> None:
+    """Runs a scenario against a server that has the cache; with a clock, both go by it, and waiting moves it."""
 
     async def body() -> None:
-        async with asyncio.timeout(BOUND), serve(port=0, **options) as server:
+        async with asyncio.timeout(BOUND), serve(port=0, clock=clock or time.monotonic, **options) as server:
             server.store.create(CACHE)
-            async with connected(server, retry) as scene:
+            async with connected(server, retry, clock=clock, **(adapter_options or {})) as scene:
                 await scenario(scene)
 
     asyncio.run(body())
@@ -100,7 +142,7 @@ def test_throttles_are_waited_out_and_counted(rpc: str, err: str | None) -> None
     async def scenario(scene: Scene) -> None:
         scene.server.faults.fail(rpc, status="resource-exhausted", err=err, count=5)
         await USES[rpc](scene.cache)
-        assert scene.counters.throttles == 5
+        assert (scene.counters.throttles, scene.counters.retries) == (5, 0)
         assert scene.counters.momento_calls == 6
 
     play(scenario)
@@ -116,47 +158,185 @@ def test_a_set_whose_answer_was_lost_is_made_again() -> None:
     play(scenario)
 
 
-def test_a_call_that_stalls_is_given_up_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "_DEADLINE", timedelta(seconds=0.2))
-
+@pytest.mark.parametrize("rpc", USES)
+def test_a_call_that_stalls_is_given_up_and_made_again(rpc: str) -> None:
     async def scenario(scene: Scene) -> None:
         async def for_ever(_seconds: float) -> None:
             await asyncio.Event().wait()
 
         scene.server.faults.sleep = for_ever
-        scene.server.faults.delay("get", seconds=1, count=2)
-        assert await scene.cache.get("k") is None
+        scene.server.faults.delay(rpc, seconds=1, count=2)
+        await USES[rpc](scene.cache)
         assert scene.counters.retries == 2
+
+    play(scenario, adapter_options={"call_seconds": 0.2})
+
+
+# Rate limits
+
+ALLOWED = 100
+ON_DEMAND = Limits(operations_per_second=ALLOWED)
+CHUNK = bytes(256 * 1024)
+
+
+async def at_once(count: int, call: Callable[[int], Awaitable[object]], workers: int = 4) -> None:
+    """Makes calls numbered from 0, a few at once, as the core does."""
+    numbers = iter(range(count))
+
+    async def work() -> None:
+        for number in numbers:
+            await call(number)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(work())
+
+
+def inevitable(operations: int, last: int) -> float:
+    """The seconds that so many metered operations take: one second's worth is there, and the last call goes on debt."""
+    return (operations - ALLOWED - last) / ALLOWED
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "limits", [ON_DEMAND, Limits(bytes_per_second=ALLOWED * 1024)], ids=["operations", "throughput"]
+)
+def test_the_pace_settles_near_the_allowance_and_loses_nothing(
+    limits: Limits, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", random.Random(seed).uniform)
+    clock = ManualClock()
+
+    async def scenario(scene: Scene) -> None:
+        cache, meter = scene.cache, scene.server.meter
+        await at_once(20, lambda number: cache.set(f"m/r/chunk/{number}", CHUNK[number:], TTL))
+
+        async def read(number: int) -> None:
+            assert await cache.get(f"m/r/chunk/{number}") == CHUNK[number:]
+
+        await at_once(20, read)
+        assert scene.counters.momento_operations == meter.operations == 2 * 20 * 256
+        assert scene.counters.momento_calls == meter.calls
+        assert scene.counters.throttles == meter.total.throttled > 0 == scene.counters.retries
+        assert clock() <= inevitable(meter.operations, 256) / 0.9
+        # Each chunk that is refused was sent for nothing.
+        assert scene.counters.throttles < 2 * 40
+
+    play(scenario, RetryPolicy(), clock, limits=limits)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_short_run_does_not_take_much_longer_than_it_must(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", random.Random(seed).uniform)
+    clock = ManualClock()
+
+    async def scenario(scene: Scene) -> None:
+        # 20,000 rows at 81 operations for a thousand: four chunks, the last of them small, and what goes with them.
+        sizes = [256 * 1024, 256 * 1024, 256 * 1024, 30 * 1024]
+        cache = scene.cache
+        stored: asyncio.Queue[int] = asyncio.Queue()
+
+        async def store(number: int) -> None:
+            await cache.set(f"m/r/chunk/{number}", bytes(sizes[number]), TTL)
+            await cache.set("m/r/ledger/0", bytes(1500), TTL)
+            stored.put_nowait(number)
+
+        async def fetch(_number: int) -> None:
+            number = await stored.get()
+            assert await cache.get(f"m/r/chunk/{number}") == bytes(sizes[number])
+
+        for name in ("m/r/manifest", "m/runs"):
+            await cache.set(name, bytes(2000), TTL)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(at_once(len(sizes), store))
+            group.create_task(at_once(len(sizes), fetch))
+        await cache.set("m/current", b"r", TTL)
+        meter = scene.server.meter
+        assert 1600 < meter.operations < 1650
+        assert clock() <= 1.15 * inevitable(meter.operations, 1)
+
+    play(scenario, RetryPolicy(), clock, limits=ON_DEMAND)
+
+
+def test_without_a_limit_nothing_waits() -> None:
+    clock = ManualClock()
+
+    async def scenario(scene: Scene) -> None:
+        await at_once(60, lambda number: scene.cache.set(f"k/{number}", CHUNK, TTL), workers=16)
+        assert clock() == 0
+        # Those who make caches meet a limit of their own, which says nothing of the others'.
+        scene.server.faults.fail("create-cache", status="resource-exhausted", err=RATE, count=3)
+        await scene.cache.ensure()
+        waited = clock()
+        assert waited > 0
+        await at_once(60, lambda number: scene.cache.get(f"k/{number}"), workers=16)
+        assert clock() == waited
+
+    play(scenario, RetryPolicy(), clock)
+
+
+@pytest.mark.parametrize("others", [0, 8])
+def test_a_call_may_be_refused_for_longer_than_patience_while_others_get_through(others: int) -> None:
+    clock = ManualClock()
+    answered: list[asyncio.Task[bytes | None]] = []
+    due = [float(second) for second in range(1, others + 1)]
+
+    async def scenario(scene: Scene) -> None:
+        answers = asyncio.Queue[None]()
+
+        async def answer(_seconds: float) -> None:
+            await answers.get()
+
+        async def sleep(seconds: float) -> None:
+            clock.advance(seconds)
+            while due and due[0] <= clock():
+                due.pop(0)
+                answers.put_nowait(None)
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                waiting.difference_update(done)
+                answered.extend(done)
+
+        faults = scene.server.faults
+        faults.sleep = answer
+        faults.delay("get", seconds=1)
+        faults.fail("set", status="resource-exhausted", err=RATE, when=lambda _: clock() < 8.0)
+        policy = RetryPolicy(patience=2.0, base=1.0, ceiling=1.0)
+        async with connected(scene.server, policy, clock=clock, sleep=sleep) as one:
+            waiting = {asyncio.create_task(one.cache.get(f"k{number}")) for number in range(others)}
+            if others:
+                await one.cache.set("slow", b"v", TTL)
+                assert one.counters.throttles > 8
+                assert len(answered) >= 7
+            else:
+                with pytest.raises(Throttled):
+                    await one.cache.set("slow", b"v", TTL)
+            answers.put_nowait(None)
+            await asyncio.gather(*waiting)
 
     play(scenario)
 
 
-class Moving(RetryPolicy):
-    """Moves the server's clock instead of waiting."""
-
-    clock: ManualClock
-
-    def wait(self, attempt: int) -> float:
-        assert attempt > 0
-        self.clock.advance(0.25)
-        return 0.0
-
-
-def test_a_rate_limit_slows_down_and_loses_nothing() -> None:
+@pytest.mark.parametrize("small_ones_pass", [True, False])
+def test_chunks_that_the_allowance_never_lets_in_are_told_from_an_account_in_use(small_ones_pass: bool) -> None:
     clock = ManualClock()
-    policy = Moving()
-    object.__setattr__(policy, "clock", clock)
-    values = {f"k{number}": bytes([number]) * 40_000 for number in range(20)}
 
     async def scenario(scene: Scene) -> None:
-        await asyncio.gather(*(scene.cache.set(key, value, TTL) for key, value in values.items()))
-        assert {key: await scene.cache.get(key) for key in values} == values
-        meter = scene.server.meter
-        assert scene.counters.throttles == meter.total.throttled > 10
-        assert scene.counters.momento_operations == meter.operations == 2 * 20 * 40
-        assert scene.counters.momento_calls == meter.calls
+        await scene.cache.get("k")  # an endpoint that never answered is given up earlier
+        scene.server.faults.fail(
+            "set",
+            *(() if small_ones_pass else ("get",)),
+            status="resource-exhausted",
+            err=RATE,
+        )
+        with pytest.raises(Throttled) as caught:
+            await scene.cache.set("m/r/chunk/0", CHUNK, TTL)
+        assert ("256 metered operations" in caught.value.message) == small_ones_pass
+        assert ('layout = "rows"' in str(caught.value.hint)) == small_ones_pass
+        assert "ask Momento to raise it" in str(caught.value.hint)
+        assert clock() > 110
+        assert scene.counters.throttles < 100  # all waits at their ceiling, not a storm
 
-    play(scenario, policy, limits=Limits(operations_per_second=100), clock=clock)
+    play(scenario, RetryPolicy(), clock)
 
 
 # Patience
@@ -459,7 +639,6 @@ def test_a_malformed_key_is_an_error_that_does_not_tell_it(access: MomentoAccess
 def test_no_error_of_a_call_tells_the_key(
     access: MomentoAccess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(adapter, "_DEADLINE", timedelta(seconds=5))
     provider = credential_provider(access)
 
     async def body() -> None:
