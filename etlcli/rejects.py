@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 
@@ -57,7 +58,7 @@ class RejectKeeper:
         for reject in rejects:
             bounded, size = _bounded(reject)
             self._waiting.append(bounded)
-            self._bytes += size
+            self._bytes += size + len(reject.key or "")
             if len(self._waiting) >= REJECTS_PAGE or self._bytes >= _PAGE_BYTES:
                 await self.flush()
         if self._most is not None and not self._most.is_percentage:
@@ -108,4 +109,4 @@ def _bounded(reject: Reject) -> tuple[Reject, int]:
         name: value if len(value) <= kept else f"{value[:kept]}… ({len(value):,} characters)"
         for name, value in reject.row.items()
     }
-    return Reject(reject.rule, reject.message, row), len(orjson.dumps(row))
+    return replace(reject, row=row), len(orjson.dumps(row))

@@ -8,6 +8,7 @@ templates  their grammar      fields  what types make of it     key_hint   long 
 writers    attributes as code, batch by batch     row        whole rows
 hook       the user's own function     python_values  what it works on
 casts, masks  other types, hidden values     copy_text, limits  COPY's escapes, DynamoDB's limits
+rules      what a row can break, with a hint each
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ from etlcli.encoding import (  # noqa: F401
 )
 from etlcli.encoding.copy_text import decode_fields
 from etlcli.encoding.hook import Transform, load_transform
-from etlcli.encoding.limits import item_size
+from etlcli.encoding.limits import item_size, number_size
 from etlcli.encoding.masks import mask_key_id
 from etlcli.encoding.near import near_names
 from etlcli.encoding.options import DEFAULT_OPTIONS, EncodingOptions
 from etlcli.encoding.recipe import PLAIN, Recipe
 from etlcli.encoding.registry import Unrepresentable, ValueEncoder, attribute_type, encoder_for
 from etlcli.encoding.row import Encoded, RowEncoder
+from etlcli.encoding.rules import hint_of
 from etlcli.encoding.shape import Shape, ShapeOptions, make_shape
 from etlcli.encoding.specs import AttributeSpec, Constant, FromColumn, FromTemplate, spec_from_json, spec_to_json
 from etlcli.encoding.templates import Field, Template
@@ -62,14 +64,16 @@ __all__ = [
     "attribute_type",
     "decode_fields",
     "encoder_for",
+    "hint_of",
     "item_size",
     "load_transform",
     "make_shape",
     "mask_key_id",
     "near_names",
+    "number_size",
     "spec_from_json",
     "spec_to_json",
 ]
 
-ENCODING_VERSION: Final = 1
+ENCODING_VERSION: Final = 2
 """Part of a run's fingerprint: raise it whenever a row's bytes would come out differently."""

@@ -1,6 +1,7 @@
 """Arrays: L, of L where there are more dimensions. A NULL element is NULL.
 
-An array's lower bounds (``[0:2]={a,b,c}``) are not kept: a list starts where it starts.
+A list has no bounds of its own, so an array whose bounds do not start at 1 (``[0:2]={a,b,c}``) is none: PostgreSQL
+counts it as another value than ``{a,b,c}``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final
 from etlcli.encoding.nesting import check_nesting
 from etlcli.encoding.numeric import Integer
 from etlcli.encoding.options import EncodingOptions
-from etlcli.encoding.registry import ValueEncoder, encoder_for, register_kind, shorten
+from etlcli.encoding.registry import Unrepresentable, ValueEncoder, encoder_for, register_kind, shorten
 from etlcli.encoding.text import Text, is_plain
 from etlcli.errors import SourceError
 from etlcli.model import PgType
@@ -63,7 +64,7 @@ class Array(ValueEncoder):
         """Write one array.
 
         Raises:
-            Unrepresentable: What the elements' encoder raises, or ``nesting-depth``.
+            Unrepresentable: What the elements' encoder raises, ``array-bounds`` or ``nesting-depth``.
         """
         if self._verbatim and b"\\" not in text and b"NULL" not in text and text.count(b"{") == 1 and text[0] == 0x7B:
             return self._without_escapes(text)
@@ -86,7 +87,9 @@ class Array(ValueEncoder):
 
     def _translate(self, text: bytes) -> bytes:
         """Write any array, one token after the other."""
-        end = text.index(b"=") + 1 if text.startswith(b"[") else 0
+        if text.startswith(b"["):
+            raise Unrepresentable("array-bounds", f"{shorten(text)} does not start at 1, as a list does")
+        end = 0
         out: list[bytes] = []
         for matched in self._token.finditer(text, end):
             if matched.start() != end:

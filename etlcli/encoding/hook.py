@@ -22,6 +22,7 @@ from etlcli.encoding.limits import MAX_HASH_KEY_BYTES, MAX_RANGE_KEY_BYTES
 from etlcli.encoding.near import near_names
 from etlcli.encoding.python_values import from_python, name_of, to_python
 from etlcli.encoding.registry import Unrepresentable, shorten
+from etlcli.encoding.rules import Rule
 from etlcli.encoding.writers import key_problem
 from etlcli.errors import ConfigError
 from etlcli.model import AttributeType, Key
@@ -208,7 +209,7 @@ class ItemTransform:
             return self._transform.function(item)
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is, it is about this row
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it is, it is about this row
             raise self._wrong("transform-error", f"raised {type(error).__name__}: {_message(error)}") from None
 
     def _key_member(self, name: str, value: Any, rule: tuple[AttributeType, int]) -> bytes:
@@ -222,5 +223,5 @@ class ItemTransform:
             raise Unrepresentable(wrong[0], f"the key attribute {name}: {wrong[1]}")
         return b'"%b":%b' % (name_of(name), written)
 
-    def _wrong(self, rule: str, what: str) -> Unrepresentable:
+    def _wrong(self, rule: Rule, what: str) -> Unrepresentable:
         return Unrepresentable(rule, f"the transform {self._transform.reference} {what}")

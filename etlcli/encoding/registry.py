@@ -8,6 +8,7 @@ from typing import TypeAlias, final
 
 from etlcli.encoding.copy_text import unescape
 from etlcli.encoding.options import DEFAULT_OPTIONS, EncodingOptions
+from etlcli.encoding.rules import Rule
 from etlcli.model import AttributeType, PgType
 
 __all__ = ["Unrepresentable", "ValueEncoder", "attribute_type", "encoder_for", "register", "register_kind", "shorten"]
@@ -19,12 +20,12 @@ class Unrepresentable(Exception):  # noqa: N818  it names what is true of a valu
     """A value that DynamoDB cannot hold as it is.
 
     Args:
-        rule: A short, stable name of the rule that it breaks: ``number-not-finite``, ``nesting-depth``, ...
+        rule: The rule that it breaks.
         message: What is wrong, with the value shortened.
         column: The column's name, where it is known.
     """
 
-    def __init__(self, rule: str, message: str, column: str | None = None) -> None:
+    def __init__(self, rule: Rule, message: str, column: str | None = None) -> None:
         super().__init__(message)
         self.rule = rule
         self.message = message

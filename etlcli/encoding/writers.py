@@ -23,6 +23,7 @@ from etlcli.encoding.near import near_names
 from etlcli.encoding.numeric import number
 from etlcli.encoding.options import EncodingOptions
 from etlcli.encoding.registry import Unrepresentable, ValueEncoder, encoder_for, shorten
+from etlcli.encoding.rules import Rule
 from etlcli.encoding.specs import AttributeSpec, Constant, FromColumn, FromTemplate
 from etlcli.encoding.templates import Field
 from etlcli.encoding.text import Text, quote
@@ -336,7 +337,10 @@ class _ConstantWriter(Writer):
         self.attribute_type = None if spec.type == "BOOL" else spec.type
         content = constant_content(spec)
         if key_limit and (wrong := key_problem(content, self.attribute_type, key_limit)):
-            raise ConfigError(f"the key attribute {spec.name} is a constant, and {wrong[1]}")
+            raise ConfigError(
+                f"the key attribute {spec.name} is a constant, and {wrong[1]}",
+                hint="A key tells items apart: name a column in it, {COLUMN}.",
+            )
         form = b'{"%b":%b}' if spec.type == "BOOL" else b'{"%b":"%b"}'
         self._whole = opening + form % (spec.type.encode(), content)
 
@@ -419,10 +423,13 @@ def constant_content(spec: Constant) -> bytes:
         text = spec.text.encode()
         return quote(text) if spec.type == "S" else number(text)
     except (Unrepresentable, SourceError, UnicodeEncodeError) as error:
-        raise ConfigError(f"the attribute {spec.name} cannot be constant: {error}") from None
+        raise ConfigError(
+            f"the attribute {spec.name} cannot be constant: {error}",
+            hint="A constant is a text, a boolean, or a number that DynamoDB holds; in quotes it is a text.",
+        ) from None
 
 
-def key_problem(content: bytes, kind: AttributeType | None, limit: int) -> tuple[str, str] | None:
+def key_problem(content: bytes, kind: AttributeType | None, limit: int) -> tuple[Rule, str] | None:
     """Tell the rule that a key's value breaks, and how; None where it breaks none.
 
     Args:

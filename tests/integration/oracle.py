@@ -13,9 +13,10 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
+from functools import cache
 from typing import Any
 
 import boto3
@@ -26,22 +27,21 @@ SETTINGS = """
 set datestyle = 'ISO, YMD'; set intervalstyle = 'iso_8601'; set timezone = 'UTC';
 set extra_float_digits = 1; set bytea_output = 'hex'; set client_encoding = 'UTF8'
 """
-TYPES = """
-with recursive base as (
-    select oid as wanted, oid, typtype, typbasetype from pg_type where oid = any($1::oid[])
-    union all
-    select base.wanted, t.oid, t.typtype, t.typbasetype
-      from base join pg_type t on t.oid = base.typbasetype where base.typtype = 'd'
-)
-select base.wanted, t.typname, t.typtype, e.oid, e.typdelim
-  from base join pg_type t on t.oid = base.oid left join pg_type e on e.typarray = t.oid
- where base.typtype <> 'd'
+TYPE = """
+select t.typname, t.typtype, t.typbasetype, t.typrelid, e.oid, e.typdelim,
+       (select x.extname from pg_depend d join pg_extension x on x.oid = d.refobjid
+         where d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e')
+  from pg_type t left join pg_type e on e.typarray = t.oid where t.oid = %s
+"""
+FIELDS = """
+select attname, atttypid from pg_attribute where attrelid = %s and attnum > 0 and not attisdropped order by attnum
 """
 NUMBERS = {"int2", "int4", "int8", "oid", "numeric", "float4", "float8"}
 EXACT = Context(prec=200)
 LARGEST = Decimal("9.9999999999999999999999999999999999999e125")
 SMALLEST = Decimal("1e-130")
 KEY_BYTES = (2048, 1024)
+NAME_BYTES = 65_535
 ITEM_BYTES = 400 * 1024
 LEVELS = 32
 
@@ -50,7 +50,11 @@ Value = tuple[str, Any]
 
 
 class Unrepresentable(Exception):  # noqa: N818  it says what is true of a row
-    """DynamoDB cannot hold the row."""
+    """DynamoDB cannot hold the row; the rule has the name that the tool gives it."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 @dataclass
@@ -62,12 +66,14 @@ class Outcome:
         equal: Rows whose item is equal.
         rejected: Rows that DynamoDB cannot hold, and does not.
         differences: All else, in words.
+        reasons: The rules that rejected rows break, by the text of the first column of the key.
     """
 
     rows: int = 0
     equal: int = 0
     rejected: int = 0
     differences: list[str] = field(default_factory=list)
+    reasons: dict[str | None, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -77,23 +83,41 @@ class Kind:
     name: str
     element: Kind | None = None
     delimiter: str = ","
+    fields: tuple[tuple[str, Kind], ...] | None = None
+    extension: str | None = None
 
 
 def number(text: str) -> Value:
     """Read a number, or say that N cannot hold it."""
     value = Decimal(text)
     if not value.is_finite():
-        raise Unrepresentable(f"{text} is not finite")
+        raise Unrepresentable("number-not-finite", f"{text} is not finite")
     digits = "".join(map(str, value.as_tuple().digits)).strip("0")
     if len(digits) > 38:
-        raise Unrepresentable(f"{text} has {len(digits)} digits")
+        raise Unrepresentable("number-precision", f"{text} has {len(digits)} digits")
     if value and not SMALLEST <= value.copy_abs() <= LARGEST:
-        raise Unrepresentable(f"{text} is out of range")
+        raise Unrepresentable("number-range", f"{text} is out of range")
     return "N", value
 
 
+def value_of(kind: Kind, text: str) -> Value:
+    """Read one value of any type."""
+    if kind.element is not None:
+        return array(kind, text)
+    if kind.fields is not None:
+        return composite(kind.fields, text)
+    match kind.extension, kind.name:
+        case "hstore", "hstore":
+            return hstore(text)
+        case "vector", "vector" | "halfvec":
+            return "L", [number(part) for part in text[1:-1].split(",")]
+        case None, _:
+            return scalar(kind.name, text)
+    return "S", text
+
+
 def scalar(name: str, text: str) -> Value:
-    """Read one value that is no array."""
+    """Read one value of a built-in type that has no parts."""
     if name in NUMBERS:
         return number(text)
     if name == "bool":
@@ -120,7 +144,7 @@ def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Take an object whose members have each a name of their own."""
     named = dict(pairs)
     if len(named) < len(pairs):
-        raise Unrepresentable("two members have one name")  # json keeps both, a map one of them
+        raise Unrepresentable("json-duplicate-key", "two members have one name")  # json keeps both, a map one of them
     return named
 
 
@@ -134,30 +158,118 @@ def from_json(value: object) -> Value:
         case bool():
             return "BOOL", value
         case str():
-            return "S", value
+            return "S", utf8(value)
         case list():
             return "L", [from_json(member) for member in value]
         case dict():
             if "" in value:
-                raise Unrepresentable("a member has no name")
+                raise Unrepresentable("json-empty-key", "a member has no name")
+            if any(len(utf8(name).encode()) > NAME_BYTES for name in value):
+                raise Unrepresentable("json-key-too-long", "a member's name is too long")
             return "M", {name: from_json(member) for name, member in value.items()}
     raise AssertionError(value)
 
 
-TOKEN = re.compile(
-    r'\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<brace>[{}])|(?P<plain>[^{}",;]+)|(?P<comma>[,;]))', re.DOTALL
-)
+def utf8(text: str) -> str:
+    """Take a text that UTF-8 can write."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise Unrepresentable("json-surrogate", "a text has half a surrogate pair")
+    return text
+
+
+class Characters:
+    """A text that is read character by character."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    @property
+    def next(self) -> str:
+        """The next character; nothing at the end."""
+        return self.text[self.at : self.at + 1]
+
+    def take(self, expected: str = "") -> str:
+        """Take the next character, or a text that has to be next."""
+        taken = self.text[self.at : self.at + max(1, len(expected))]
+        assert taken == expected if expected else taken, (self.text, self.at)
+        self.at += len(taken)
+        return taken
+
+    def quoted(self) -> str:
+        """Take a text in quotes; a backslash, and a quote before a quote, stand for the next character."""
+        self.take('"')
+        taken = ""
+        while True:
+            character = self.take()
+            if character == "\\":
+                taken += self.take()
+            elif character != '"':
+                taken += character
+            elif self.next == '"':
+                taken += self.take()
+            else:
+                return taken
+
+    def until(self, ends: str) -> str:
+        """Take what comes before any of these characters."""
+        taken = ""
+        while self.next not in ends:
+            taken += self.take()
+        return taken
+
+
+def composite(fields: tuple[tuple[str, Kind], ...], text: str) -> Value:
+    """Read a row's text; a field that is NULL becomes nothing."""
+    members: dict[str, Value] = {}
+    characters = Characters(text)
+    characters.take("(")
+    for place, (name, kind) in enumerate(fields):
+        if place:
+            characters.take(",")
+        if characters.next == '"':
+            members[name] = value_of(kind, characters.quoted())
+        elif plain := characters.until(",)"):
+            members[name] = value_of(kind, plain)
+    characters.take(")")
+    assert not characters.next, text
+    return "M", members
+
+
+def hstore(text: str) -> Value:
+    """Read an hstore's text."""
+    members: dict[str, Value] = {}
+    characters = Characters(text)
+    while characters.next:
+        if members:
+            characters.take(", ")
+        name = characters.quoted()
+        characters.take("=>")
+        if characters.next == '"':
+            members[name] = ("S", characters.quoted())
+        else:
+            characters.take("NULL")
+            members[name] = ("NULL", True)
+        if not name:
+            raise Unrepresentable("hstore-empty-key", "a pair has an empty key")
+        if len(name.encode()) > NAME_BYTES:
+            raise Unrepresentable("hstore-key-too-long", "a key is too long")
+    return "M", members
 
 
 def array(kind: Kind, text: str) -> Value:
     """Read an array's text."""
     assert kind.element is not None
     if text.startswith("["):
-        text = text.partition("=")[2]  # its bounds, where they do not start at 1
+        raise Unrepresentable("array-bounds", f"{text} has bounds that do not start at 1")
+    mark = re.escape(kind.delimiter)
+    tokens = re.compile(
+        rf'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<brace>[{{}}])|(?P<plain>[^{{}}"{mark}]+)|(?P<delimiter>{mark})', re.DOTALL
+    )
     stack: list[list[Value]] = [[]]
     at = 0
     while at < len(text):
-        token = TOKEN.match(text, at)
+        token = tokens.match(text, at)
         assert token is not None, text
         at = token.end()
         if token["brace"] == "{":
@@ -166,10 +278,10 @@ def array(kind: Kind, text: str) -> Value:
             ended = stack.pop()
             stack[-1].append(("L", ended))
         elif token["quoted"] is not None:
-            stack[-1].append(scalar(kind.element.name, re.sub(r"\\(.)", r"\1", token["quoted"][1:-1], flags=re.DOTALL)))
+            stack[-1].append(value_of(kind.element, re.sub(r"\\(.)", r"\1", token["quoted"][1:-1], flags=re.DOTALL)))
         elif token["plain"] is not None:
             null = token["plain"].upper() == "NULL"
-            stack[-1].append(("NULL", True) if null else scalar(kind.element.name, token["plain"]))
+            stack[-1].append(("NULL", True) if null else value_of(kind.element, token["plain"]))
     ((value,),) = stack
     return value
 
@@ -218,19 +330,18 @@ def expected(cells: dict[str, str | None], kinds: dict[str, Kind], key: list[str
     item: dict[str, Value] = {}
     for name, text in cells.items():
         if text is not None:
-            kind = kinds[name]
-            item[name] = array(kind, text) if kind.element else scalar(kind.name, text)
+            item[name] = value_of(kinds[name], text)
             if levels(item[name]) > LEVELS:
-                raise Unrepresentable(f"{name} is nested too deep")
+                raise Unrepresentable("nesting-depth", f"{name} is nested too deep")
     for name, limit in zip(key, KEY_BYTES, strict=False):
         if name not in item:
-            raise Unrepresentable(f"the key {name} is NULL")
+            raise Unrepresentable("key-null", f"the key {name} is NULL")
         letter, content = item[name]
         length = 1 if letter == "N" else len(content.encode() if letter == "S" else content)
         if not 0 < length <= limit:
-            raise Unrepresentable(f"the key {name} has {length} bytes")
+            raise Unrepresentable("key-too-long" if length else "key-empty", f"the key {name} has {length} bytes")
     if sum(len(name.encode()) + size(value) for name, value in item.items()) > ITEM_BYTES:
-        raise Unrepresentable("the item is too large")
+        raise Unrepresentable("item-too-large", "the item is too large")
     return item
 
 
@@ -241,19 +352,8 @@ def rows_of(postgres: str, select: str) -> tuple[dict[str, Kind], Iterator[dict[
     result = connection.pgconn.exec_(select.encode())
     assert result.status == ExecStatus.TUPLES_OK, result.error_message
     names = [(result.fname(place) or b"").decode() for place in range(result.nfields)]
-    oids = [result.ftype(place) for place in range(result.nfields)]
-
-    def found(wanted: list[int]) -> dict[int, tuple[Any, ...]]:
-        statement = TYPES.replace("$1", "%s")
-        return {row[0]: row for row in connection.execute(statement, [wanted]).fetchall()}
-
-    types = found(oids)
-    elements = found([row[3] for row in types.values() if row[3]])
-
-    def kind(oid: int) -> Kind:
-        _, name, typtype, element, delimiter = types[oid]
-        assert typtype != "c", "no rule for composite types here"
-        return Kind(name, Kind(elements[element][1]), delimiter) if element else Kind(name)
+    kind = kinds_of(connection)
+    kinds = {name: kind(result.ftype(place)) for place, name in enumerate(names)}
 
     def rows() -> Iterator[dict[str, str | None]]:
         with connection:
@@ -261,7 +361,27 @@ def rows_of(postgres: str, select: str) -> tuple[dict[str, Kind], Iterator[dict[
                 cells = [result.get_value(row, column) for column in range(len(names))]
                 yield {name: None if cell is None else cell.decode() for name, cell in zip(names, cells, strict=True)}
 
-    return {name: kind(oid) for name, oid in zip(names, oids, strict=True)}, rows()
+    return kinds, rows()
+
+
+def kinds_of(connection: psycopg.Connection[Any]) -> Callable[[int], Kind]:
+    """Make what looks up types by their OIDs, down to what domains, arrays and composites stand on."""
+
+    @cache
+    def kind(oid: int) -> Kind:
+        row = connection.execute(TYPE, [oid]).fetchone()
+        assert row is not None
+        name, typtype, base, relation, element, delimiter, extension = row
+        if typtype == "d":
+            return kind(base)
+        if element:
+            return Kind(name, kind(element), delimiter)
+        if typtype == "c":
+            fields = connection.execute(FIELDS, [relation]).fetchall()
+            return Kind(name, fields=tuple((field, kind(field_type)) for field, field_type in fields))
+        return Kind(name, extension=extension)
+
+    return kind
 
 
 def items_of(dynamodb: str, table: str) -> tuple[list[str], list[dict[str, Value]]]:
@@ -295,8 +415,9 @@ def compare(postgres: str, dynamodb: str, select: str, destination: str) -> Outc
         where = ", ".join(f"{name}={cells[name]!r}" for name in key)
         try:
             wanted = expected(cells, kinds, key)
-        except Unrepresentable:
+        except Unrepresentable as problem:
             outcome.rejected += 1
+            outcome.reasons[cells[key[0]]] = problem.rule
             continue  # an item for it would be left over in the end, and is a difference then
         item = found.pop(repr([normal(wanted[name]) for name in key]), None)
         if item is None:

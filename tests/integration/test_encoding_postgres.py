@@ -40,7 +40,7 @@ PINNED = {
     "bytea_output": "hex",
     "client_encoding": "UTF8",
 }
-PROPERTY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 # ---- A server -------------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ WRITTEN = [
     ("'a b'::tsvector", base("tsvector"), "'a' 'b'"),
     ("'1 2'::int2vector", PgType("int2vector", "int2vector", kind="array", element=base("int2")), "1 2"),
     ("array[[1,2],[3,null]]", array(base("int4")), [[d("1"), d("2")], [d("3"), None]]),
-    ("'[0:1]={a,b}'::text[]", array(base("text")), ["a", "b"]),
+    ("'[1:2]={a,b}'::text[]", array(base("text")), ["a", "b"]),
     ("'{}'::text[]", array(base("text")), []),
     ("array['{\"a\": [1.50, null]}']::jsonb[]", array(base("jsonb")), [{"a": [d("1.5"), None]}]),
     ("array[now()] = array[now()]", base("bool"), True),
@@ -289,6 +289,8 @@ def test_what_postgresql_writes_becomes_this(
         ("1e300::float8", base("float8"), "number-range"),
         ("repeat('9', 39)::numeric", base("numeric"), "number-precision"),
         ("array['NaN'::float4]", array(base("float4")), "number-not-finite"),
+        ("'[0:1]={a,b}'::text[]", array(base("text")), "array-bounds"),
+        ("'[1:1][0:1]={{1,2}}'::int[]", array(base("int4")), "array-bounds"),
         ("'{\"a\": 1e200}'::jsonb", base("jsonb"), "number-range"),
         ('\'{"a": 1, "a": 2}\'::json', base("json"), "json-duplicate-key"),
         ("E'\"\\\\ud800\"'::json", base("json"), "json-surrogate"),
