@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from etlcli.sink.translate import Verdict, judge
+from etlcli.sink.translate import Verdict, judge, words_of
 
 __all__ = ["BATCH_BYTES", "BATCH_ITEMS", "Accepted", "Problem", "batches", "halves", "read_answer", "request", "spread"]
 
@@ -111,9 +111,7 @@ def read_answer(status: int, body: bytes, *, table: str, sent: int) -> Accepted 
         if unprocessed is None or len(unprocessed) > sent:
             return Problem(Verdict.PASSING, status, "", "an answer that does not say which items were unprocessed")
         return Accepted(unprocessed)
-    # "com.amazonaws.dynamodb.v20120810#ValidationException"; the message's case varies with the service's layer.
-    code = str(document.get("__type", "")).rpartition("#")[2]
-    message = str(document.get("message") or document.get("Message") or "")
+    code, message = words_of(document)
     return Problem(judge(status, code), status, code, message)
 
 

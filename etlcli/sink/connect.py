@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -19,6 +20,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, PartialCredentialsError, ProfileNotFound
 from botocore.httpsession import ProxyConfiguration, get_cert_path
+from botocore.loaders import Loader, create_loader
 from botocore.session import Session as BotocoreSession
 from botocore.utils import get_environ_proxies
 
@@ -69,8 +71,12 @@ class Connection:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def connect(settings: DynamoDBSettings) -> Connection:
+def connect(settings: DynamoDBSettings, answer_seconds: float = _ADMINISTRATION_SECONDS) -> Connection:
     """Find endpoint, region and credentials. Blocks: some credentials come from a network service.
+
+    Args:
+        settings: Where DynamoDB is, and as whom to talk to it.
+        answer_seconds: How long the client waits for each answer.
 
     Raises:
         ConfigError: No region, no credentials or half of them, no such profile, an endpoint that is no URL.
@@ -78,9 +84,11 @@ def connect(settings: DynamoDBSettings) -> Connection:
     if (settings.access_key_id is None) != (settings.secret_access_key is None):
         missing = "access_key_id" if settings.access_key_id is None else "secret_access_key"
         raise ConfigError(f"half of the credentials for DynamoDB is missing: {missing}", hint="set both or neither")
-    with _config_errors():
+    with _of_service(), _config_errors():
         session = _session(settings)
-        client = session.client("dynamodb", endpoint_url=settings.endpoint_url, config=_client_config(settings))
+        client = session.client(
+            "dynamodb", endpoint_url=settings.endpoint_url, config=_client_config(settings, answer_seconds)
+        )
         first = _credentials(session)
         endpoint = client.meta.endpoint_url
         proxies = {} if _is_loopback(settings.endpoint_url) else get_environ_proxies(endpoint)
@@ -95,7 +103,10 @@ def connect(settings: DynamoDBSettings) -> Connection:
 
 
 def _session(settings: DynamoDBSettings) -> boto3.Session:
+    session = BotocoreSession(profile=settings.profile)
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     return boto3.Session(
+        botocore_session=session,
         profile_name=settings.profile,
         region_name=settings.region,
         aws_access_key_id=settings.access_key_id,
@@ -103,10 +114,16 @@ def _session(settings: DynamoDBSettings) -> boto3.Session:
     )
 
 
-def _client_config(settings: DynamoDBSettings) -> Config:
+@cache
+def _loader(data_path: str | None) -> Loader:
+    # Its own one would have each session read the service's description anew, for as long as all else here takes.
+    return create_loader(data_path)
+
+
+def _client_config(settings: DynamoDBSettings, answer_seconds: float) -> Config:
     return Config(
         connect_timeout=CONNECT_SECONDS,
-        read_timeout=_ADMINISTRATION_SECONDS,
+        read_timeout=answer_seconds,
         retries={"mode": "standard", "total_max_attempts": 1},  # our own policy retries, and counts it
         # No proxy stands between this machine and itself, whatever HTTP_PROXY says; None leaves it to botocore.
         proxies={} if _is_loopback(settings.endpoint_url) else None,
@@ -146,6 +163,16 @@ def _tls(session: boto3.Session) -> ssl.SSLContext:
         raise ConfigError(
             f"the certificate authorities in {bundle} cannot be read: {error}", hint="check AWS_CA_BUNDLE"
         ) from error
+
+
+@contextmanager
+def _of_service() -> Iterator[None]:
+    """Mark what is wrong with the access itself: every table would meet it."""
+    try:
+        yield
+    except ConfigError as error:
+        error.of_service = True
+        raise
 
 
 @contextmanager

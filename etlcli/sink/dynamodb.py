@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from etlcli.errors import SinkError
 from etlcli.retry import RetryPolicy
 from etlcli.sink.connect import connect
 from etlcli.sink.names import check_table_name
 from etlcli.sink.post import REQUEST_SECONDS, Poster
+from etlcli.sink.sweep import ACTIONS, Sweeper
 from etlcli.sink.table import Table
 from etlcli.sink.translate import Place
 from etlcli.sink.writer import ACTION, Writer
 
 if TYPE_CHECKING:
-    from etlcli.model import CreateOptions, Key
-    from etlcli.ports import Refusal
+    from etlcli.model import CreateOptions, ItemMark, Key, Survey
+    from etlcli.ports import Refusal, TableSize
     from etlcli.progress import Counters
     from etlcli.sink.settings import DynamoDBSettings
 
@@ -34,6 +36,7 @@ class _Open:
 
     table: Table
     writer: Writer
+    sweeper: Sweeper
     resources: AsyncExitStack
 
 
@@ -45,10 +48,11 @@ class DynamoDBSink:
     Args:
         settings: Where DynamoDB is, and as whom to talk to it.
         table: The table's name.
-        counters: Kept up to date: rows_loaded, throttles, retries, requests_in_flight.
+        counters: Kept up to date: rows_loaded, items_deleted, throttles, retries, requests_in_flight.
         retry: The patience with a request that gets nowhere.
-        max_in_flight: At most so many write requests at once.
-        request_seconds: The deadline of one write request.
+        max_in_flight: At most so many requests at once.
+        request_seconds: The deadline of one request.
+        scan_items: At most so many items are looked at in one page of a scan; None for DynamoDB's bound, 1 MB.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class DynamoDBSink:
         max_in_flight: int = 64,
         *,
         request_seconds: float = REQUEST_SECONDS,
+        scan_items: int | None = None,
     ) -> None:
         self._settings = settings
         self._table = table
@@ -67,6 +72,7 @@ class DynamoDBSink:
         self._retry = retry
         self._max_in_flight = max_in_flight
         self._request_seconds = request_seconds
+        self._scan_items = scan_items
         self._open: _Open | None = None
 
     async def __aenter__(self) -> Self:
@@ -81,14 +87,22 @@ class DynamoDBSink:
         place = Place(self._table, connection.address)
         async with AsyncExitStack() as stack:
             stack.callback(connection.client.close)
-            poster = await stack.enter_async_context(
-                Poster(
-                    connection, place, ACTION, connections=self._max_in_flight, request_seconds=self._request_seconds
+            posters = {
+                action: await stack.enter_async_context(
+                    Poster(
+                        connection,
+                        place,
+                        action,
+                        connections=self._max_in_flight,
+                        request_seconds=self._request_seconds,
+                    )
                 )
-            )
+                for action in (ACTION, *ACTIONS)
+            }
             self._open = _Open(
                 table=Table(connection.client, place, self._counters, self._retry),
-                writer=Writer(poster, place, self._counters, self._retry, self._max_in_flight),
+                writer=Writer(posters[ACTION], place, self._counters, self._retry, self._max_in_flight),
+                sweeper=Sweeper(posters, place, self._counters, self._retry, self._max_in_flight, self._scan_items),
                 resources=stack.pop_all(),
             )
         return self
@@ -121,6 +135,16 @@ class DynamoDBSink:
         """
         return await self._opened.table.key()
 
+    async def estimate(self) -> TableSize | None:
+        """About how large the existing table is; None where there is no such table. It reads no items.
+
+        Raises:
+            SinkError: Not allowed, or another refusal.
+            Throttled: As in ``key``.
+            Unavailable: As in ``key``.
+        """
+        return await self._opened.table.estimate()
+
     async def create(self, key: Key, options: CreateOptions) -> None:
         """Create the table, on demand, and wait until it is ACTIVE; harmless where it was created meanwhile.
 
@@ -143,3 +167,47 @@ class DynamoDBSink:
             Unavailable: Nothing usable was answered for as long.
         """
         return await self._opened.writer.put(items)
+
+    async def survey(self, mark: ItemMark) -> Survey:
+        """Count the items that carry a job's mark, and those of them that an earlier run left.
+
+        It reads the whole table, with strong consistency.
+
+        Raises:
+            SinkError: Not allowed, or the table does not exist (any more).
+            Throttled: DynamoDB throttles a request for longer than the policy is patient.
+            Unavailable: Nothing usable is answered to a request for as long.
+        """
+        return await self._opened.sweeper.survey(mark)
+
+    async def spare(self, keys: Sequence[bytes], mark: ItemMark) -> int:
+        """Give the items under these keys this run's mark, where they carry the job's of an earlier one.
+
+        Returns:
+            How many items it was given to.
+
+        Raises:
+            SinkError: As in ``survey``.
+            Throttled: As in ``survey``.
+            Unavailable: As in ``survey``.
+        """
+        return await self._opened.sweeper.spare(keys, mark)
+
+    async def sweep(self, mark: ItemMark) -> int:
+        """Remove the items that carry the job's mark of an earlier run, each only if its mark is still that one.
+
+        Returns:
+            How many were removed, as far as DynamoDB's answers arrived.
+
+        Raises:
+            SinkError: As in ``survey``.
+            Throttled: As in ``survey``.
+            Unavailable: As in ``survey``.
+        """
+        key = await self.key()
+        if key is None:
+            raise SinkError(
+                f"table {self._table} does not exist (any more), and there is nothing to remove from it",
+                hint="Run again: it is made anew.",
+            )
+        return await self._opened.sweeper.sweep(mark, key)

@@ -147,4 +147,5 @@ class Poster:
         return Unavailable(
             f"no good answer to {self._action} on {self._place} ({reason})",
             hint="check that the endpoint can be reached from here, then run the same command: it resumes",
+            of_service=True,
         )

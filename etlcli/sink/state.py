@@ -11,10 +11,11 @@ import asyncio
 import heapq
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import fields
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from etlcli.errors import EtlError, UsageError
 from etlcli.retry import RetryPolicy
@@ -22,7 +23,7 @@ from etlcli.sink.connect import connect
 from etlcli.sink.names import check_table_name
 from etlcli.sink.state_table import StateTable
 from etlcli.sink.translate import Place
-from etlcli.state import Held, Lease, LeaseRecord, Lost, Mark, RunRecord, Standing, Taken, WatermarkEntry
+from etlcli.state import Held, Lease, LeaseRecord, Lost, Mark, RunRecord, Standing, Taken, Watermark, WatermarkEntry
 from etlcli.state.history import dump_run, load_run
 from etlcli.state.host import HostProcesses, steady_clock
 from etlcli.state.layout import (
@@ -46,15 +47,25 @@ from etlcli.state.watermark import dump_watermark, load_watermark
 if TYPE_CHECKING:
     from etlcli.progress import Counters
     from etlcli.sink.settings import DynamoDBSettings
-    from etlcli.state import Claim, LeaseWatch, Processes, Watermark
+    from etlcli.state import Claim, LeaseWatch, Processes
 
 __all__ = ["DynamoDBState"]
+
+T = TypeVar("T")
 
 _PATIENT = RetryPolicy()
 _JOBS_AT_ONCE = 8
 
+# The deadline of one call: each reads or writes one small item, or a page of them. Whoever gives up on one waits no
+# longer than this for its thread when the process ends.
+_ANSWER_SECONDS = 3.0
+
+# No run is held up for long for the sake of its history.
+_HISTORY_SECONDS = 2.0
+
 _NOT_NEWER = "attribute_not_exists(#format) OR #format <= :format"
 _ABSENT = "attribute_not_exists(#entry)"
+_NOT_OVER = "attribute_not_exists(#ended_at) OR #started_at < :started_at"
 
 
 class DynamoDBState:
@@ -107,7 +118,7 @@ class DynamoDBState:
                 f"{error.message} ([state] table)",
                 hint="a table's name has 3 to 255 characters of A-Z, a-z, 0-9, _, - and .",
             ) from error
-        connection = await asyncio.to_thread(connect, self._settings)
+        connection = await asyncio.to_thread(connect, self._settings, _ANSWER_SECONDS)
         self._resources.callback(connection.client.close)
         self._place = Place(self._name, connection.address)
         self._open = StateTable(connection.client, self._place, self._counters, self._retry, self._clock)
@@ -251,23 +262,38 @@ class DynamoDBState:
     # History
 
     async def put_run(self, record: RunRecord) -> None:
-        """Write a run's history, in place of what was known of this run."""
-        await self._table.ensure()
+        """Write a run's history, in place of what was known of this run; see the port.
+
+        It gives up early, for a run that is over waits for it.
+        """
+        await self._table.ensure(hurry_seconds=_HISTORY_SECONDS)
         if record.job not in self._indexed:
             # Before the run itself: a job without runs does no harm, a run that is in no list does.
-            await self._table.put({"job": JOBS, "entry": record.job, "format": FORMAT})
+            entry = {"job": JOBS, "entry": record.job, "format": FORMAT}
+            await self._table.put(entry, hurry_seconds=_HISTORY_SECONDS)
             self._indexed.add(record.job)
         item = {"job": hash_value(record.job), "entry": run_entry(record.run_id), **dump_run(record)}
-        answer = await self._table.put(item, _NOT_NEWER, {"format": FORMAT})
-        if not answer.done:
-            raise newer(self._what(f"run {record.run_id}", record.job), f"over {FORMAT}")
+        when = _NOT_NEWER
+        values: dict[str, int | float] = {"format": FORMAT}
+        if record.ended_at is None:
+            # A try that was given up may arrive late, after the run's end was written.
+            when = f"({_NOT_NEWER}) AND ({_NOT_OVER})"
+            values["started_at"] = record.started_at
+        answer = await self._table.put(item, when, values, hurry_seconds=_HISTORY_SECONDS)
+        if answer.done:
+            return
+        if record.ended_at is None and await self.fetch_run(record.job, record.run_id) is not None:
+            return
+        raise newer(self._what(f"run {record.run_id}", record.job), f"over {FORMAT}")
 
-    async def fetch_run(self, job: str, run_id: str) -> RunRecord | None:
-        """One run's history; None where there is none."""
+    async def fetch_run(self, job: str | None, run_id: str) -> RunRecord | None:
+        """One run's history, of a job or of whichever has it; None where there is none."""
         if not await self._table.is_there():
             return None
-        found = await self._table.get(hash_value(job), run_entry(run_id))
-        return None if found.item is None else load_run(found.item, job, self._what(f"run {run_id}", job))
+        if job is not None:
+            return await self._run_of(job, run_id)
+        found = await self._of_all_jobs(lambda name: self._run_of(name, run_id))
+        return next((run for run in found if run is not None), None)
 
     async def fetch_runs(self, job: str | None, limit: int) -> list[RunRecord]:
         """At most ``limit`` runs of one job, or of all of them, the newest first."""
@@ -275,15 +301,27 @@ class DynamoDBState:
             return []
         if job is not None:
             return await self._runs_of(job, limit)
+        runs = [run for found in await self._of_all_jobs(lambda name: self._runs_of(name, limit)) for run in found]
+        return heapq.nlargest(limit, runs, key=lambda run: (run.run_id, run.job))
+
+    async def fetch_jobs(self) -> list[str]:
+        """The names of all jobs that ever had a history, in order."""
+        if not await self._table.is_there():
+            return []
+        return [entry["entry"] for entry in await self._table.query(JOBS)]
+
+    async def _of_all_jobs(self, ask: Callable[[str], Awaitable[T]]) -> list[T]:
         gate = asyncio.Semaphore(_JOBS_AT_ONCE)
 
-        async def within(name: str) -> list[RunRecord]:
+        async def within(name: str) -> T:
             async with gate:
-                return await self._runs_of(name, limit)
+                return await ask(name)
 
-        names = [entry["entry"] for entry in await self._table.query(JOBS)]
-        runs = [run for found in await asyncio.gather(*map(within, names)) for run in found]
-        return heapq.nlargest(limit, runs, key=lambda run: (run.run_id, run.job))
+        return await asyncio.gather(*[within(name) for name in await self.fetch_jobs()])
+
+    async def _run_of(self, job: str, run_id: str) -> RunRecord | None:
+        found = await self._table.get(hash_value(job), run_entry(run_id))
+        return None if found.item is None else load_run(found.item, job, self._what(f"run {run_id}", job))
 
     async def _runs_of(self, job: str, limit: int) -> list[RunRecord]:
         found = await self._table.query(hash_value(job), RUN, limit=limit, backwards=True)
@@ -319,7 +357,7 @@ class DynamoDBState:
         answer = await self._table.update(
             hash_value(job),
             WATERMARK,
-            "SET #format = :format REMOVE #column, #type, #value, #run_id, #set_at ADD #version :one",
+            f"SET #format = :format REMOVE {', '.join(f'#{it.name}' for it in fields(Watermark))} ADD #version :one",
             {"format": FORMAT, "one": 1},
             when=_NOT_NEWER,
         )

@@ -82,21 +82,24 @@ class StateTable:
         self._counters = counters
         self._retry = retry
         self._clock = clock
-        self._administration = Table(client, place, counters, retry)
         self._one_looks = asyncio.Lock()
         self._known = False
 
-    async def ensure(self) -> bool:
+    async def ensure(self, *, hurry_seconds: float | None = None) -> bool:
         """See to it that the table is there and has the right key; answer whether it was made now.
+
+        Args:
+            hurry_seconds: The patience with each call, from its first failure on; None for that with every other call.
+                A table that is being made is waited for all the same.
 
         Raises:
             UsageError: It has another key.
             SinkError: It cannot be made or looked up.
         """
         async with self._one_looks:
-            if self._known or await self._look_up():
+            if self._known or await self._look_up(hurry_seconds):
                 return False
-            await self._make()
+            await self._make(hurry_seconds)
             self._known = True
             return True
 
@@ -138,12 +141,19 @@ class StateTable:
                 return found
             arguments["ExclusiveStartKey"] = body["LastEvaluatedKey"]
 
-    async def put(self, item: Item, when: str | None = None, values: Mapping[str, Any] | None = None) -> Answer:
-        """Write one item in place of what is there, if the condition holds."""
+    async def put(
+        self,
+        item: Item,
+        when: str | None = None,
+        values: Mapping[str, Any] | None = None,
+        *,
+        hurry_seconds: float | None = None,
+    ) -> Answer:
+        """Write one item in place of what is there, if the condition holds; ``hurry_seconds`` as in ``delete``."""
         arguments: dict[str, Any] = {"Item": _encoded(item)}
         if when is not None:
             arguments |= {"ConditionExpression": when, **_placeholders([when], values or {})}
-        return await self._call("PutItem", arguments)
+        return await self._call("PutItem", arguments, hurry_seconds)
 
     async def update(
         self,
@@ -197,9 +207,18 @@ class StateTable:
             arguments |= {"ConditionExpression": when, **_placeholders([when], values or {})}
         return await self._call("DeleteItem", arguments, hurry_seconds)
 
-    async def _look_up(self) -> bool:
+    def _administration(self, hurry_seconds: float | None) -> Table:
+        return Table(self._client, self._place, self._counters, self._patience(hurry_seconds))
+
+    def _patience(self, hurry_seconds: float | None) -> RetryPolicy:
+        retry = self._retry
+        if hurry_seconds is None:
+            return retry
+        return RetryPolicy(min(hurry_seconds, retry.patience), retry.base, retry.ceiling)
+
+    async def _look_up(self, hurry_seconds: float | None = None) -> bool:
         try:
-            found = await self._administration.key()
+            found = await self._administration(hurry_seconds).key()
         except SinkError as error:
             raise SinkError(f"the state table cannot be used: {error.message}", hint=_WITHOUT) from error
         if found is None:
@@ -208,13 +227,14 @@ class StateTable:
         self._known = True
         return True
 
-    async def _make(self) -> None:
+    async def _make(self, hurry_seconds: float | None) -> None:
+        administration = self._administration(hurry_seconds)
         try:
-            await self._administration.create(STATE_KEY, CreateOptions(ttl_attribute=EXPIRES))
+            await administration.create(STATE_KEY, CreateOptions(ttl_attribute=EXPIRES))
         except SinkError as error:
             # It may be there nevertheless: made by somebody else, or made by us without the right to set its expiry,
             # which only keeps it small.
-            found = await self._administration.key()
+            found = await administration.key()
             if found is None:
                 raise SinkError(f"the state table cannot be made: {error.message}", hint=_WITHOUT) from error
             self._check(found)
@@ -240,10 +260,7 @@ class StateTable:
             finally:
                 answered_at = self._clock()
 
-        retry = self._retry
-        if hurry_seconds is not None:
-            retry = RetryPolicy(min(hurry_seconds, retry.patience), retry.base, retry.ceiling)
-        body = await retrying(once, retry, self._counters)
+        body = await retrying(once, self._patience(hurry_seconds), self._counters)
         item = None if body is None else body.get("Item")
         return Answer(asked_at, answered_at, body is not None, None if item is None else _decoded(item))
 

@@ -12,6 +12,7 @@ from botocore.parsers import ResponseParserError
 
 from etlcli.errors import SinkError, Unavailable
 from etlcli.model import AttributeType, CreateOptions, Key, KeyAttribute
+from etlcli.ports import TableSize
 from etlcli.retry import retrying
 from etlcli.sink.names import check_table_name
 from etlcli.sink.translate import Place, from_boto
@@ -78,6 +79,20 @@ class Table:
         """
         description = await self._settle()
         return None if description is None else _key_of(description)
+
+    async def estimate(self) -> TableSize | None:
+        """How large the table was when DynamoDB last looked; None where there is none.
+
+        Raises:
+            SinkError: Not allowed, or another refusal.
+            Unavailable: Nobody answers.
+        """
+        answer = await self._call("DescribeTable", expected=_NO_SUCH_TABLE)
+        if answer is None:
+            return None
+        description: TableDescriptionTypeDef = answer["Table"]
+        # A table that is being created has neither yet.
+        return TableSize(description.get("ItemCount", 0), description.get("TableSizeBytes", 0))
 
     async def create(self, key: Key, options: CreateOptions) -> None:
         """Create the table and wait until it is ACTIVE and has its options.

@@ -6,6 +6,7 @@ botocore's retry rules (``botocore/data/_retry.json``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from botocore.parsers import ResponseParserError
 
 from etlcli.errors import ConfigError, EtlError, SinkError, Throttled, Unavailable
 
-__all__ = ["Place", "Verdict", "error_for", "from_boto", "judge", "untrusted_certificate"]
+__all__ = ["Place", "Verdict", "error_for", "from_boto", "judge", "untrusted_certificate", "words_of"]
 
 
 class Verdict(Enum):
@@ -109,6 +110,13 @@ def judge(status: int, code: str) -> Verdict:
     return Verdict.PASSING if status >= 500 or status == 408 or status < 300 else Verdict.FINAL
 
 
+def words_of(document: Mapping[str, object]) -> tuple[str, str]:
+    """Take code and message out of an error answer's body; both are empty where it has none."""
+    # "com.amazonaws.dynamodb.v20120810#ValidationException"; the message's case varies with the service's layer.
+    code = str(document.get("__type", "")).rpartition("#")[2]
+    return code, str(document.get("message") or document.get("Message") or "")
+
+
 def error_for(verdict: Verdict, status: int, code: str, message: str, *, place: Place, action: str) -> EtlError:
     """Make the error that a user sees of an error answer, transient or terminal by its verdict.
 
@@ -131,11 +139,13 @@ def error_for(verdict: Verdict, status: int, code: str, message: str, *, place: 
             return Unavailable(
                 f"DynamoDB gives no good answer to {action} on {place} ({said})",
                 hint="run the same command once the endpoint answers again: it resumes",
+                of_service=True,
             )
         case Verdict.EXPIRED:
             return SinkError(
                 f"the AWS credentials have expired ({action} on {place})",
                 hint="get new ones (for example: aws sso login), then run the same command: it resumes",
+                of_service=True,
             )
         case Verdict.SPLIT:
             return SinkError(f"DynamoDB refuses {action} on {place} ({said})")
@@ -160,6 +170,7 @@ def _final(status: int, code: str, said: str, place: Place, action: str) -> Sink
             f"DynamoDB does not accept the AWS credentials in use ({code}; {action} on {place})",
             hint="check the access key, its secret and the session token, that they belong to this endpoint and "
             "region, and this machine's clock",
+            of_service=True,
         )
     if code == "LimitExceededException":
         return SinkError(
@@ -170,6 +181,7 @@ def _final(status: int, code: str, said: str, place: Place, action: str) -> Sink
         return SinkError(
             f"what answers {action} on {place} does not speak DynamoDB ({said})",
             hint=_NOT_DYNAMODB.get(status, "check the endpoint and, if one is set, HTTPS_PROXY"),
+            of_service=True,
         )
     return SinkError(f"DynamoDB refuses {action} on {place} ({said})")
 
@@ -187,6 +199,7 @@ def untrusted_certificate(place: Place, reason: object) -> SinkError:
     return SinkError(
         f"the TLS certificate of {place} is not trusted ({reason})",
         hint="behind a proxy that opens TLS, name its certificate authority: AWS_CA_BUNDLE=/path/to/ca.pem",
+        of_service=True,
     )
 
 
@@ -205,5 +218,6 @@ def from_boto(error: BotoCoreError | ClientError | ResponseParserError, *, place
         return Unavailable(
             f"no good answer to {action} on {place} ({_short(str(error))})",
             hint="check that the endpoint can be reached from here",
+            of_service=True,
         )
     return ConfigError(f"boto3 cannot call {action} on {place}: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -10,11 +11,11 @@ from psycopg import sql
 from psycopg.rows import namedtuple_row
 
 from etlcli.errors import SourceError, UsageError
-from etlcli.model import Column, PgType, Relation
+from etlcli.model import BaseTable, Column, PgType, Relation
 from etlcli.source.names import candidates
 from etlcli.source.wire import Connection, Parsed, parse
 
-__all__ = ["ONLY_READS", "describe_query", "describe_table", "refuse_parameters"]
+__all__ = ["ONLY_READS", "describe_query", "describe_table", "list_tables", "refuse_parameters"]
 
 # The kinds of relations (pg_class.relkind) that hold rows, and those that do not.
 _READABLE = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
@@ -68,6 +69,12 @@ select i.indisprimary,
 _TYPES = """
 select t.oid, t.typname, t.typtype::text as typtype, t.typbasetype, t.typrelid, t.typdelim::text as typdelim,
        format_type(t.oid, null) as formatted, e.oid as element, e.typdelim::text as element_delimiter,
+       exists (select from pg_opclass o join pg_am m on m.oid = o.opcmethod and m.amname = 'btree'
+                where o.opcdefault
+                  and (o.opcintype = t.oid
+                       or exists (select from pg_cast c
+                                   where c.castsource = t.oid and c.casttarget = o.opcintype
+                                     and c.castmethod = 'b' and c.castcontext = 'i'))) as ordered,
        (select x.extname from pg_depend d join pg_extension x on x.oid = d.refobjid
          where d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
            and d.refclassid = 'pg_extension'::regclass limit 1) as extension
@@ -90,6 +97,35 @@ select n.nspname, c.relname
  order by n.nspname, c.relname limit 5000
 """
 
+_SCHEMA = """
+select oid, nspname, has_schema_privilege(oid, 'usage') as usable from pg_namespace where nspname = %s
+"""
+
+_SCHEMAS = "select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' order by 1"
+
+# Partitions are part of their parent, wherever that is. So is a plain child all of whose columns a parent in the same
+# schema has too: a read of the parent returns its rows whole. (Names sort by their bytes, in every database.)
+_BASE_TABLES = """
+select c.relname, pg_table_is_visible(c.oid) as visible
+  from pg_class c
+ where c.relnamespace = %s and c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.relispartition
+   and not exists (
+       select from pg_inherits i join pg_class p on p.oid = i.inhparent
+        where i.inhrelid = c.oid and p.relnamespace = c.relnamespace
+          and not exists (
+              select from pg_attribute a
+               where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                 and not exists (select from pg_attribute b
+                                  where b.attrelid = p.oid and b.attname = a.attname and not b.attisdropped)))
+ order by c.relname
+"""
+
+_OTHERS = """
+select relkind::text as relkind, relispartition as is_partition, count(*) as number
+  from pg_class where relnamespace = %s and relkind in ('r', 'p', 'v', 'm', 'f') and relpersistence <> 't'
+ group by 1, 2 order by 1, 2
+"""
+
 _FORMAT = """
 select format_type(t.oid, t.typmod) as formatted
   from unnest(%s::oid[], %s::int4[]) with ordinality t(oid, typmod, place) order by t.place
@@ -107,6 +143,13 @@ class TypedName(NamedTuple):
     name: str
     type_oid: int
     formatted: str
+
+
+class _Resolved(NamedTuple):
+    """Columns with their types, and those of them that cannot be ordered by."""
+
+    columns: tuple[Column, ...]
+    unordered: frozenset[str]
 
 
 async def describe_table(connection: Connection, typed: str) -> tuple[Relation, tuple[str, str]]:
@@ -129,18 +172,47 @@ async def describe_table(connection: Connection, typed: str) -> tuple[Relation, 
     inherited = found.relhassubclass and found.relkind == "r"
     unique = [] if inherited else await _rows(connection, _UNIQUE, found.oid)
     primary = next((tuple(row.columns) for row in unique if row.indisprimary), ())
-    types = await _resolve(connection, columns)
+    resolved = await _resolve(connection, columns)
     return (
         Relation(
             name=_display(found.nspname, found.relname),
-            columns=tuple(Column(column.name, types[place]) for place, column in enumerate(columns)),
+            columns=resolved.columns,
             primary_key=primary,
             unique_keys=tuple(frozenset(row.columns) for row in unique),
             estimated_rows=int(found.tuples) if found.tuples else None,
             stored_bytes=found.stored_bytes,
+            unordered=resolved.unordered,
         ),
         (found.nspname, found.relname),
     )
+
+
+async def list_tables(connection: Connection, typed: str, where: str) -> list[BaseTable]:
+    """List the base tables of the schema that a typed name means.
+
+    Args:
+        connection: In a snapshot.
+        typed: The schema's name.
+        where: The source, in words.
+
+    Raises:
+        UsageError: There is no such schema (near names are in the hint), or it has no base table.
+        SourceError: The schema may not be used.
+    """
+    schema = await _find_schema(connection, typed)
+    if not schema.usable:
+        raise SourceError(
+            f"PostgreSQL at {where} does not allow this user to use the schema {schema.nspname}",
+            hint="Grant USAGE on the schema, and SELECT on its tables, to this user.",
+        )
+    rows = await _rows(connection, _BASE_TABLES, schema.oid)
+    if not rows:
+        others = await _rows(connection, _OTHERS, schema.oid)
+        raise UsageError(f"the schema {schema.nspname} has no base tables", hint=_instead(others))
+    return [
+        BaseTable(f"{_quoted(schema.nspname)}.{_quoted(row.relname)}", schema.nspname, row.relname, row.visible)
+        for row in rows
+    ]
 
 
 async def describe_query(connection: Connection, query: str) -> Relation:
@@ -165,8 +237,8 @@ async def describe_query(connection: Connection, query: str) -> Relation:
         )
     formatted = await _rows(connection, _FORMAT, [oid for _, oid, _ in columns], [typmod for _, _, typmod in columns])
     typed = [TypedName(name, oid, row.formatted) for (name, oid, _), row in zip(columns, formatted, strict=True)]
-    types = await _resolve(connection, typed)
-    return Relation(name=None, columns=tuple(Column(name, types[place]) for place, name in enumerate(names)))
+    resolved = await _resolve(connection, typed)
+    return Relation(name=None, columns=resolved.columns, unordered=resolved.unordered)
 
 
 def refuse_parameters(parsed: Parsed, what: str) -> None:
@@ -210,22 +282,57 @@ def _near(typed: str, names: Iterable[tuple[str, str]]) -> str:
     nearest = [shown for shown in sorted(scores, key=lambda shown: -scores[shown])[:3] if scores[shown] >= 0.6]
     if nearest:
         return f"Did you mean {' or '.join(nearest)}?"
-    listed = list(spoken)[:10]
-    more = f" and {len(spoken) - len(listed)} more" if len(spoken) > len(listed) else ""
-    return f"Tables there: {', '.join(listed)}{more}."
+    return f"Tables there: {_first(spoken)}."
+
+
+async def _find_schema(connection: Connection, typed: str) -> Any:
+    for parts in candidates(typed):
+        if len(parts) == 1 and (rows := await _rows(connection, _SCHEMA, parts[0])):
+            return rows[0]
+    names = [row.nspname for row in await _rows(connection, _SCHEMAS)]
+    wanted = typed.replace('"', "").lower()
+    near = difflib.get_close_matches(wanted, [name.lower() for name in names], n=3, cutoff=0.6)
+    shown = [_quoted(name) for name in names if name.lower() in near]
+    raise UsageError(
+        f"there is no schema {typed!r} in the source",
+        hint=f"Did you mean {' or '.join(shown)}?" if shown else f"Schemas there: {_first(map(_quoted, names))}.",
+    )
+
+
+def _instead(others: Iterable[Any]) -> str:
+    """Word a hint that says what a schema without base tables has instead."""
+    counts: Counter[str] = Counter()
+    for row in others:
+        counts["partition" if row.is_partition else _READABLE[row.relkind]] += row.number
+    if not counts:
+        return "It is empty. Is it the right schema, and the right database?"
+    listed = " and ".join(f"{number} {name}{'s' if number > 1 else ''}" for name, number in counts.items())
+    partitions = " Partitions are copied with their parent." if counts["partition"] else ""
+    return f"It has {listed}.{partitions} Name with --table what else is to be copied."
+
+
+def _first(names: Iterable[str]) -> str:
+    """List the first few of many names."""
+    listed = list(names)
+    more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
+    return f"{', '.join(listed[:10])}{more}"
 
 
 def _display(schema: str, table: str) -> str:
     """Write a name so that it can be typed back: bare in ``public``, else with its schema, quoted where needed."""
     parts = (table,) if schema == "public" else (schema, table)
-    return ".".join(part if _plain(part) else '"' + part.replace('"', '""') + '"' for part in parts)
+    return ".".join(map(_quoted, parts))
+
+
+def _quoted(part: str) -> str:
+    return part if _plain(part) else '"' + part.replace('"', '""') + '"'
 
 
 def _plain(name: str) -> bool:
     return name.isidentifier() and name == name.lower()
 
 
-async def _resolve(connection: Connection, columns: list[TypedName]) -> list[PgType]:
+async def _resolve(connection: Connection, columns: list[TypedName]) -> _Resolved:
     """Resolve the columns' types, through domains, arrays and composites, in one query a level."""
     catalog: dict[int, Any] = {}
     fields: dict[int, list[TypedName]] = {}
@@ -238,7 +345,10 @@ async def _resolve(connection: Connection, columns: list[TypedName]) -> list[PgT
             fields.setdefault(row.attrelid, []).append(TypedName(row.attname, row.atttypid, row.formatted))
         wanted = {row.typbasetype for row in rows if row.typbasetype} | {row.element for row in rows if row.element}
         wanted |= {field.type_oid for relid in composites for field in fields.get(relid, [])}
-    return [_build(column.type_oid, column.formatted, catalog, fields) for column in columns]
+    return _Resolved(
+        tuple(Column(column.name, _build(column.type_oid, column.formatted, catalog, fields)) for column in columns),
+        frozenset(column.name for column in columns if not _is_ordered(column.type_oid, catalog, fields)),
+    )
 
 
 def _build(oid: int, formatted: str, catalog: Mapping[int, Any], fields: Mapping[int, list[TypedName]]) -> PgType:
@@ -264,6 +374,19 @@ def _build(oid: int, formatted: str, catalog: Mapping[int, Any], fields: Mapping
         fields=tuple(Column(f.name, _build(f.type_oid, f.formatted, catalog, fields)) for f in members),
         extension=row.extension,
     )
+
+
+def _is_ordered(oid: int, catalog: Mapping[int, Any], fields: Mapping[int, list[TypedName]]) -> bool:
+    """Whether ``ORDER BY`` takes values of a type: it does where all that they consist of has a btree order."""
+    row = catalog[oid]
+    match row.typtype:
+        case "d":
+            return _is_ordered(row.typbasetype, catalog, fields)
+        case "c":
+            return all(_is_ordered(field.type_oid, catalog, fields) for field in fields.get(row.typrelid, []))
+        case "e" | "r" | "m":
+            return True
+    return _is_ordered(row.element, catalog, fields) if row.element is not None else bool(row.ordered)
 
 
 async def _rows(connection: Connection, statement: str, *values: Any) -> list[Any]:

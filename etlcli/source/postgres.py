@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
+import orjson
 import psycopg
 from psycopg import conninfo, sql
 from psycopg.abc import ConnDict
@@ -17,12 +18,13 @@ from psycopg.rows import tuple_row
 
 from etlcli.encoding import AttributeSpec
 from etlcli.errors import ConfigError, SourceError, Unavailable, UsageError
-from etlcli.model import PgType, Relation, Selection, SnapshotRecord
+from etlcli.model import BaseTable, PgType, Relation, Selection, SnapshotRecord
 from etlcli.ports import Reading
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy, retrying
 from etlcli.source import catalog, wire
 from etlcli.source.key_expressions import key_expressions
+from etlcli.source.since import example_of, finite, is_since, typed
 from etlcli.source.text import sendable, statement_of
 from etlcli.source.translate import connection_error, statement_error
 
@@ -105,6 +107,11 @@ class PostgresSource:
         finally:
             await wire.hang_up(connection)
 
+    async def tables(self, schema: str) -> list[BaseTable]:
+        """List a schema's base tables by name, in a snapshot of its own."""
+        async with self.snapshot() as snapshot:
+            return await snapshot.tables(schema)
+
     async def _open(self) -> tuple[wire.Connection, SnapshotRecord]:
         # One attempt, from the connection to the snapshot: a pooler answers first, and reaches its database only then.
         connection = await self._connect()
@@ -157,6 +164,13 @@ class PostgresSnapshot:
         self._tables: dict[str, tuple[str, str]] = {}
         self._types: dict[tuple[str | None, str | None], dict[str, PgType]] = {}
 
+    async def tables(self, schema: str) -> list[BaseTable]:
+        """List a schema's base tables by name."""
+        try:
+            return await catalog.list_tables(self._connection, sendable(schema, "the schema's name"), self._where)
+        except psycopg.Error as error:
+            raise statement_error(error, self._where, "looking at the schema", reading=False) from error
+
     async def describe(self, selection: Selection) -> Relation:
         """Look up columns, types, keys and size of what is selected, and have PostgreSQL check that it can be read.
 
@@ -197,6 +211,12 @@ class PostgresSnapshot:
             if self._connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 await wire.hang_up(self._connection)
 
+    async def estimate(self, reading: Reading) -> int | None:
+        """About how many rows a reading gives: what EXPLAIN says, which scales with the table's size of today."""
+        explained = sql.SQL("explain (format json) {}").format(self._select(reading))
+        plan = await self._answer(explained, "estimating the rows")
+        return None if plan is None else int(orjson.loads(plan)[0]["Plan"]["Plan Rows"])
+
     async def duplicates(self, reading: Reading, key: Sequence[str | AttributeSpec]) -> list[tuple[str | None, ...]]:
         """Find at most 5 values of the key that more than one row has; rows with a NULL in it do not count."""
         self._require_connection()
@@ -214,6 +234,53 @@ class PostgresSnapshot:
             return await wire.run(self._connection, self._bytes(composed))
         except psycopg.Error as error:
             raise statement_error(error, self._where, "looking for duplicate keys") from error
+
+    async def newest(self, selection: Selection, column: str) -> str | None:
+        """The largest finite value of a column among the selected rows, as text; an index on it tells it at once."""
+        version = self._connection.info.server_version
+        counts = finite(column, self._type(selection, column).typname, version)
+        statement = sql.SQL("select max({}) {}").format(sql.Identifier(column), self._from(selection, counts))
+        return await self._answer(statement, f"looking for the newest {column}")
+
+    async def has_nulls(self, selection: Selection, column: str) -> bool:
+        """Whether a column is NULL in some of the selected rows."""
+        missing = sql.SQL("{} is null").format(sql.Identifier(column))
+        statement = sql.SQL("select exists (select {})").format(self._from(selection, missing))
+        return await self._answer(statement, f"looking for rows without {column}") == "t"
+
+    async def value(self, selection: Selection, column: str, text: str) -> str:
+        """A text as PostgreSQL writes it, taken for a value of a column's type."""
+        written = await self._compute(selection, column, sql.SQL("select {}"), text)
+        assert written is not None
+        return written
+
+    async def precedes(self, selection: Selection, column: str, first: str, second: str) -> bool:
+        """Whether, as values of a column's type, ``first`` is not after ``second``."""
+        return await self._compute(selection, column, sql.SQL("select {} <= {}"), first, second) == "t"
+
+    async def _compute(self, selection: Selection, column: str, question: sql.SQL, *texts: str) -> str | None:
+        """Have something computed of texts that are values of a column's type."""
+        pg_type = self._type(selection, column)
+        values = [typed(sendable(text, f"the value of {column}"), pg_type.typname) for text in texts]
+        try:
+            return await self._answer(question.format(*values), f"comparing values of {column}")
+        except SourceError as error:
+            cause = error.__cause__
+            if not isinstance(cause, psycopg.DataError):
+                raise
+            raise UsageError(
+                f"{' or '.join(texts)} is no value of {column} ({pg_type.name}): {cause.diag.message_primary}",
+                hint=example_of(pg_type.typname),
+            ) from cause
+
+    async def _answer(self, statement: sql.Composable, doing: str) -> str | None:
+        """Ask a question that has one answer."""
+        self._require_connection()
+        try:
+            ((answer,),) = await wire.run(self._connection, self._bytes(statement))
+        except psycopg.Error as error:
+            raise statement_error(error, self._where, doing) from error
+        return answer
 
     async def _check(self, selection: Selection, relation: Relation) -> None:
         """Have PostgreSQL judge what would be read, so that a mistake shows before anything is written."""
@@ -254,15 +321,14 @@ class PostgresSnapshot:
     def _select(self, reading: Reading) -> sql.Composed:
         """Compose the SELECT of a reading. Line breaks keep a user's trailing ``--`` comment from eating our text."""
         selection = reading.selection
+        new = None
+        if reading.since is not None:
+            new = is_since(reading.since, self._type(selection, reading.since.column).typname)
         parts: list[sql.Composable] = [
             sql.SQL("select"),
             sql.SQL(", ").join(map(sql.Identifier, reading.columns)) if reading.columns else sql.SQL("*"),
-            sql.SQL("from"),
-            self._rows_of(selection),
+            self._from(selection, new, reading.sample),
         ]
-        if selection.where is not None:
-            # The user's own SQL, as it stands: it runs with the user's rights, in a transaction that cannot write.
-            parts.append(sql.SQL("where (\n{}\n)").format(sql.SQL(selection.where)))
         if reading.order_by:
             parts.append(sql.SQL("order by"))
             parts.append(sql.SQL(", ").join(map(sql.Identifier, reading.order_by)))
@@ -270,11 +336,30 @@ class PostgresSnapshot:
             parts.append(sql.SQL("limit {}").format(sql.Literal(selection.limit)))
         return sql.SQL(" ").join(parts)
 
+    def _from(
+        self, selection: Selection, besides: sql.Composable | None = None, sample: float | None = None
+    ) -> sql.Composable:
+        """Compose where the selected rows come from, and which of them; ``besides`` is a condition of our own."""
+        conditions = [] if besides is None else [besides]
+        if selection.where is not None:
+            # The user's own SQL, as it stands: it runs with the user's rights, in a transaction that cannot write.
+            conditions.insert(0, sql.SQL("(\n{}\n)").format(sql.SQL(selection.where)))
+        parts: list[sql.Composable] = [sql.SQL("from"), self._rows_of(selection)]
+        if sample is not None:
+            parts.append(sql.SQL("tablesample system ({}) repeatable (0)").format(sql.Literal(sample)))
+        if conditions:
+            parts += [sql.SQL("where"), sql.SQL(" and ").join(conditions)]
+        return sql.SQL(" ").join(parts)
+
     def _rows_of(self, selection: Selection) -> sql.Composable:
         if selection.query is not None:
             return sql.SQL("(\n{}\n) as q").format(sql.SQL(statement_of(selection.query)))
         assert selection.table is not None
         return sql.Identifier(*self._tables[selection.table])
+
+    def _type(self, selection: Selection, column: str) -> PgType:
+        """Tell a column's type, as ``describe`` found it."""
+        return self._types[selection.table, selection.query][column]
 
     def _bytes(self, statement: sql.Composable) -> bytes:
         return statement.as_bytes(self._connection)
@@ -312,6 +397,7 @@ def _parameters(url: str) -> ConnDict:
         "the source's URL is malformed",
         hint="Write postgresql://USER@HOST:PORT/DATABASE, with odd characters percent-encoded"
         " (a slash in a password is %2F, an @ is %40).",
+        of_service=True,
     )
 
 

@@ -52,21 +52,25 @@ def connection_error(error: psycopg.Error, where: str) -> EtlError:
         return ConfigError(
             f"the connection's parameters are not right: {text}",
             hint="Check [source] url, or DATABASE_URL, and the PG... variables.",
+            of_service=True,
         )
     refused = answered and not any(phrase in text for phrase in _NOT_YET)
     if not refused and (answered or not any(phrase in text for phrase in _NOT_THIS_WAY)):
         return Unavailable(
             f"PostgreSQL at {where} cannot be reached: {text}",
             hint="Is the server running, and are host and port right? A suspended database needs a moment to wake up.",
+            of_service=True,
         )
     if "password" in text or "authentication" in text:
         return SourceError(
             f"PostgreSQL at {where} refused the login: {text}",
             hint="Check user and password in [source] url, DATABASE_URL, PGPASSWORD or the password file.",
+            of_service=True,
         )
     return SourceError(
         f"PostgreSQL at {where} refused the connection: {text}",
         hint="Check the database's name, the user's right to connect, and what the connection asks for (sslmode, ...).",
+        of_service=True,
     )
 
 

@@ -16,7 +16,7 @@ Every document says its format. A newer one is refused, never guessed at.
 
 from __future__ import annotations
 
-from etlcli.state.history import RunRecord, RunState, SchemaColumn, counts_of
+from etlcli.state.history import RunRecord, RunState, SchemaColumn, counts_of, schema_of
 from etlcli.state.layout import DEFAULT_STATE_TABLE, STATE_KEY
 from etlcli.state.lease import (
     LEASE_SECONDS,
@@ -59,4 +59,5 @@ __all__ = [
     "WatermarkEntry",
     "chunks_left",
     "counts_of",
+    "schema_of",
 ]

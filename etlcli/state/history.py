@@ -8,9 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from etlcli.model import Column
 from etlcli.state.layout import EXPIRES, NAME_BYTES, TEXT_BYTES, cut, document_of, known_fields, reading
 
-__all__ = ["HISTORY_SECONDS", "RunRecord", "RunState", "SchemaColumn", "counts_of", "dump_run", "load_run"]
+__all__ = [
+    "HISTORY_SECONDS",
+    "RunRecord",
+    "RunState",
+    "SchemaColumn",
+    "counts_of",
+    "dump_run",
+    "load_run",
+    "schema_of",
+]
 
 HISTORY_SECONDS = 400 * 86_400
 """A year's runs can be compared with those of the year before."""
@@ -59,6 +69,11 @@ class RunRecord:
     error: str | None = None
     hint: str | None = None
     notes: Sequence[str] = ()
+
+
+def schema_of(columns: Sequence[Column]) -> tuple[SchemaColumn, ...]:
+    """Write columns as the history keeps them."""
+    return tuple(SchemaColumn(column.name, column.type.name) for column in columns)
 
 
 def counts_of(summary: Mapping[str, Any]) -> dict[str, int | float]:

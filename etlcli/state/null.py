@@ -58,11 +58,15 @@ class NullState:
     async def put_run(self, record: RunRecord) -> None:
         """Forget it."""
 
-    async def fetch_run(self, job: str, run_id: str) -> None:  # noqa: ARG002
+    async def fetch_run(self, job: str | None, run_id: str) -> None:  # noqa: ARG002
         """Nothing is remembered."""
         return
 
     async def fetch_runs(self, job: str | None, limit: int) -> list[RunRecord]:  # noqa: ARG002
+        """Nothing is remembered."""
+        return []
+
+    async def fetch_jobs(self) -> list[str]:
         """Nothing is remembered."""
         return []
 

@@ -17,10 +17,13 @@ class Watermark:
 
     Attributes:
         column: The column that is followed.
-        type: Its PostgreSQL type.
+        type: Its PostgreSQL type, as the catalog names it.
         value: The value, in PostgreSQL's own text.
         run_id: The run that set it.
         set_at: When: seconds since 1970, UTC.
+        source: What the run read, in words: host, database, table or query; empty where that is not known.
+        destination: The table that it wrote to; empty likewise.
+        fingerprint: Hex digest of all that decided what its items look like; empty likewise.
     """
 
     column: str
@@ -28,6 +31,9 @@ class Watermark:
     value: str
     run_id: str
     set_at: float
+    source: str = ""
+    destination: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import http.client
 import secrets
+from binascii import a2b_base64
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
@@ -22,7 +23,7 @@ from botocore.exceptions import ClientError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from etlcli.encoding import EncodingOptions, RowEncoder, Unrepresentable, encoder_for, item_size
+from etlcli.encoding import EncodingOptions, RowEncoder, Transform, Unrepresentable, encoder_for, item_size
 from etlcli.encoding.limits import (
     MAX_ATTRIBUTE_NAME_BYTES,
     MAX_HASH_KEY_BYTES,
@@ -696,6 +697,130 @@ def test_an_attribute_s_name(server: Dynalite, name: str) -> None:
     assert server.keeps(let_through(ONE | {name: (TEXT, "x")}))
     for row in ({"v": (JSONB, f"{{{quoted(name)}: 1}}")}, {"v": (HSTORE, f"{quoted(name)}=>NULL")}):
         assert server.keeps(let_through(ONE | row))
+
+
+# --- What a function of the user's makes
+
+
+def returned(answer: dict[str, Any], key: Key = BY_ID) -> bytes | str:
+    """What our check says of an item that a function returned: the item, or the name of the rule that is broken."""
+    columns = [
+        Column(attribute.name, {"S": TEXT, "B": BYTEA, "N": NUMERIC}[attribute.type]) for attribute in key.attributes
+    ]
+    texts = {"S": "1", "B": r"\\x01", "N": "1"}
+    encoder = RowEncoder(
+        columns, [column.name for column in columns], key, transform=Transform("m:f", lambda _: answer, "")
+    )
+    line = "\t".join(texts[attribute.type] for attribute in key.attributes).encode()
+    items, rejects, dropped = encoder.encode_batch([line])
+    assert len(items) + len(rejects) == 1 - dropped == 1
+    return items[0] if items else rejects[0].rule
+
+
+ANSWERS: dict[str, tuple[Any, str, Item | None]] = {
+    "empty set": (set(), "transform-value", {"SS": []}),
+    "set of a number twice": ({0.1, Decimal("0.1")}, "transform-value", {"NS": ["0.1", "0.10"]}),
+    "set of texts and numbers": ({1, "1"}, "transform-value", None),
+    "set with 39 digits": ({1, int("9" * 39)}, "number-precision", {"NS": ["1", "9" * 39]}),
+    "set out of range": ({Decimal("1e126")}, "number-range", {"NS": ["1e126"]}),
+    "NaN": (float("nan"), "number-not-finite", {"N": "NaN"}),
+    "integer of 39 digits": (int("1" * 39), "number-precision", {"N": "1" * 39}),
+    "float out of range": (1e300, "number-range", {"N": "1e+300"}),
+    "Decimal out of range": (Decimal("-1e-131"), "number-range", {"N": "-1e-131"}),
+    "number in a list": ([{"n": Decimal("1e126")}], "number-range", {"L": [{"M": {"n": {"N": "1e126"}}}]}),
+    "too large": ("x" * MAX_ITEM_BYTES, "item-too-large", {"S": "x" * MAX_ITEM_BYTES}),
+    "set too large": ({"x" * 200_000, "y" * 210_000}, "item-too-large", {"SS": ["x" * 200_000, "y" * 210_000]}),
+}
+
+
+@pytest.mark.parametrize(("value", "rule", "raw"), ANSWERS.values(), ids=ANSWERS)
+def test_what_a_function_may_not_return(server: Dynalite, value: Any, rule: str, raw: Item | None) -> None:
+    assert returned({"id": 1, "v": value}) == rule
+    assert raw is None or not server.takes(orjson.dumps(RAW_ONE | {"v": raw}))
+
+
+@pytest.mark.parametrize(("kind", "role"), KEYS)
+def test_a_key_that_a_function_returns(server: Dynalite, kind: AttributeType, role: Literal["hash", "range"]) -> None:
+    key, limit = KEYS[kind, role], KEY_LIMITS[role]
+    rest: dict[str, Any] = {} if role == "hash" else {"id": 1}
+    right: dict[AttributeType, Any] = {"S": "k" * limit, "B": b"k" * limit, "N": Decimal("1.5")}
+    wrong: list[tuple[Any, str, Item]] = [
+        (None, "key-null", {"NULL": True}),
+        *((value, "key-type", {str(other): "1111"}) for other, value in right.items() if other != kind),
+        (True, "key-type", {"BOOL": True}),
+        ([right[kind]], "key-type", {"L": [{"S": "1"}]}),
+    ]
+    if kind != "N":
+        wrong += [
+            (right[kind][:0], "key-empty", {kind: ""}),
+            (right[kind] * 2, "key-too-long", {kind: base64.b64encode(b"k" * 2 * limit).decode()}),
+        ]
+    for value, rule, raw in wrong:
+        assert returned(rest | {"k": value}, key) == rule
+        assert not server.takes(orjson.dumps((RAW_ONE if rest else {}) | {"k": raw}), key)
+    item = returned(rest | {"k": right[kind], "v": {b"", b"x"}}, key)
+    assert isinstance(item, bytes)
+    assert keeps_sets(server, item, key)
+
+
+def test_a_set_may_have_an_empty_member(server: Dynalite) -> None:
+    for value in ({"", "x"}, {b"", b"x"}, {""}):
+        item = returned({"id": 1, "v": value})
+        assert isinstance(item, bytes)
+        assert keeps_sets(server, item)
+
+
+python_numbers = st.integers(-(10**38) + 1, 10**38 - 1) | st.decimals(
+    allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20, places=9
+)
+python_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | python_numbers
+    | st.floats(-1e20, 1e20).map(lambda number: round(number, 9))
+    | ascii_texts
+    | st.binary(max_size=20)
+    | st.sets(ascii_texts, min_size=1, max_size=5)
+    | st.frozensets(st.binary(max_size=9), min_size=1, max_size=5)
+    | st.sets(st.integers(-999, 999), min_size=1, max_size=5),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(names, children, max_size=4),
+    max_leaves=20,
+)
+
+
+@more
+@given(st.dictionaries(names, python_values, max_size=6))
+def test_whatever_a_function_returns_is_kept(server: Dynalite, answer: dict[str, Any]) -> None:
+    item = returned({**answer, "id": 1})
+    assert isinstance(item, bytes)
+    assert keeps_sets(server, item)
+
+
+def keeps_sets(server: Dynalite, item: bytes, key: Key = BY_ID) -> bool:
+    """Put an item, and look whether it is there with its values; of sets, whether they have the same members."""
+    if not server.takes(item, key):
+        return False
+    put = {name: by_members(to_boto(value)) for name, value in orjson.loads(item).items()}
+    attributes = {it.name: to_boto(orjson.loads(item)[it.name]) for it in key.attributes}
+    answer = server.client.get_item(TableName=server.tables[key], Key=attributes, ConsistentRead=True)
+    return {name: by_members(value) for name, value in answer["Item"].items()} == put
+
+
+def by_members(value: Any) -> Any:
+    """What boto3 takes or gives, with numbers as numbers and sets as sets."""
+    ((kind, content),) = value.items()
+    match kind:
+        case "SS":
+            return kind, frozenset(content)
+        case "BS":
+            return kind, frozenset(a2b_base64(member) if isinstance(member, str) else member for member in content)
+        case "NS":
+            return kind, frozenset(map(Decimal, content))
+        case "L":
+            return [by_members(element) for element in content]
+        case "M":
+            return {name: by_members(member) for name, member in content.items()}
+    return by_value(value)
 
 
 # --- Batches

@@ -7,6 +7,7 @@ One is moto's, in this process, unless ``MOMENTO_ETL_TEST_DYNAMODB`` names anoth
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import secrets
 import warnings
@@ -20,10 +21,12 @@ import orjson
 import pytest
 
 from etlcli.errors import SinkError, UsageError
-from etlcli.model import CREATE_DEFAULTS, Key, KeyAttribute
-from etlcli.ports import Sink
+from etlcli.marking import marked
+from etlcli.model import CREATE_DEFAULTS, ItemMark, Key, KeyAttribute, Survey
+from etlcli.ports import Sink, TableSize
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy
+from etlcli.sink.asking import Asker
 from etlcli.sink.dynamodb import DynamoDBSink
 from etlcli.sink.settings import DynamoDBSettings
 from tests.contract.fakes.sink import FakeSink, FakeTable
@@ -50,22 +53,33 @@ class House(Protocol):
 
     def items(self, table: str) -> list[dict[str, Any]]: ...
 
+    def write(self, table: str, item: dict[str, Any]) -> None: ...
+
 
 class FakeHouse:
     def __init__(self) -> None:
         self.counters = Counters()
         self.account: dict[str, FakeTable] = {}
+        self.meanwhile: Callable[[], None] | None = None
 
     def sink(self, table: str) -> AbstractAsyncContextManager[Sink]:
-        return FakeSink(table, self.counters, self.account)
+        sink = FakeSink(table, self.counters, self.account)
+        sink.meanwhile = self.meanwhile
+        return sink
 
     def items(self, table: str) -> list[dict[str, Any]]:
         return list(self.account[table].items.values())
+
+    def write(self, table: str, item: dict[str, Any]) -> None:
+        key = tuple(orjson.dumps(item[it.name]).decode() for it in self.account[table].key.attributes)
+        self.account[table].items[key] = item
 
 
 class DynamoDBHouse:
     def __init__(self, endpoint: str) -> None:
         self.counters = Counters()
+        self.max_in_flight = 64
+        self.scan_items: int | None = None
         self.settings = DynamoDBSettings(
             region="us-east-1", endpoint_url=endpoint, access_key_id="testing", secret_access_key="testing"
         )
@@ -78,13 +92,17 @@ class DynamoDBHouse:
         )
 
     def sink(self, table: str) -> AbstractAsyncContextManager[Sink]:
-        return DynamoDBSink(self.settings, table, self.counters, RetryPolicy(patience=5.0, base=0.01))
+        retry = RetryPolicy(patience=5.0, base=0.01)
+        return DynamoDBSink(self.settings, table, self.counters, retry, self.max_in_flight, scan_items=self.scan_items)
 
     def items(self, table: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for page in self.client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
             found.extend(page["Items"])
         return found
+
+    def write(self, table: str, item: dict[str, Any]) -> None:
+        self.client.put_item(TableName=table, Item=item)
 
 
 @pytest.fixture(scope="session")
@@ -292,3 +310,262 @@ def test_a_missing_table_takes_nothing(house: House, table: str) -> None:
     assert caught.value.hint
     assert house.counters.rows_loaded == 0
     assert house.counters.requests_in_flight == 0
+
+
+# What mode ``replace`` asks of it
+
+
+RUNS = ("20260101T000000000Z-aaaa", "20260102T000000000Z-0000", "20260103T000000000Z-ffff")
+EARLIER, THIS, LATER = (ItemMark("_mark", "0123456789ab/", f"0123456789ab/{run}") for run in RUNS)
+ANOTHER_JOBS = ItemMark("_mark", "0123456789ac/", f"0123456789ac/{RUNS[0]}")
+
+NOT_THE_JOBS: list[dict[str, Any]] = [
+    {"title": {"S": "without a mark"}},
+    {"_mark": {"S": ""}},
+    {"_mark": {"S": "0123456789ab"}},
+    {"_mark": {"S": "0123456789aB/" + RUNS[0]}},
+    {"_mark": {"S": "/0123456789ab/" + RUNS[0]}},
+    {"_mark": {"N": "0"}},
+    {"_mark": {"N": "12345"}},
+    {"_mark": {"BOOL": True}},
+    {"_mark": {"NULL": True}},
+    {"_mark": {"M": {"S": {"S": EARLIER.value}}}},
+    {"_mark": {"L": [{"S": EARLIER.value}]}},
+    {"_mark": {"SS": [EARLIER.value]}},
+    {"title": {"S": EARLIER.value}},
+]
+
+
+def left_by(mark: ItemMark, *numbers: int) -> list[bytes]:
+    return marked([movie(number, f"of {mark.value}") for number in numbers], mark)
+
+
+def fill(house: House, table: str, key: Key, items: list[bytes]) -> None:
+    async def use(sink: Sink) -> None:
+        await sink.create(key, CREATE_DEFAULTS)
+        assert await sink.put(items) == []
+
+    within(house, table, use)
+
+
+def everything(house: House, table: str) -> dict[int, dict[str, Any]]:
+    return {int(item["movie_id"]["N"]): item for item in house.items(table)}
+
+
+def test_an_estimate_is_none_without_a_table_and_figures_with_one(house: House, table: str) -> None:
+    assert within(house, table, lambda sink: sink.estimate()) is None
+    fill(house, table, BY_ID, [movie(1), movie(2)])
+    size = within(house, table, lambda sink: sink.estimate())
+    assert size is not None
+    # DynamoDB looks every six hours or so, and may know nothing yet.
+    assert size == TableSize(*size)
+    assert 0 <= size.items <= 2
+    assert 0 <= size.bytes <= 1000
+
+
+def test_only_what_an_earlier_run_of_the_job_left_is_stale(house: House, table: str) -> None:
+    fill(
+        house,
+        table,
+        BY_ID,
+        [
+            *left_by(EARLIER, 1, 2, 3),
+            *left_by(THIS, 4, 5),
+            *left_by(LATER, 6),
+            *left_by(ANOTHER_JOBS, 7),
+        ],
+    )
+    for number, item in enumerate(NOT_THE_JOBS, 100):
+        house.write(table, {"movie_id": {"N": str(number)}, **item})
+    before = everything(house, table)
+    assert within(house, table, lambda sink: sink.survey(THIS)) == Survey(6, 3)
+    assert everything(house, table) == before
+    assert within(house, table, lambda sink: sink.sweep(THIS)) == 3
+    assert everything(house, table) == {number: item for number, item in before.items() if number > 3}
+    assert house.counters.items_deleted == 3
+    assert within(house, table, lambda sink: sink.survey(THIS)) == Survey(3, 0)
+    assert within(house, table, lambda sink: sink.sweep(THIS)) == 0
+    assert house.counters.items_deleted == 3
+    assert house.counters.requests_in_flight == 0
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *KEYS,
+        Key(KeyAttribute("size", "S"), KeyAttribute("timestamp", "N")),
+        Key(KeyAttribute("a.b", "B"), KeyAttribute("a b", "B")),
+        Key(KeyAttribute("#more0", "S"), KeyAttribute("größe", "S")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("attribute", ["_momento_etl", "values", "a.c d", "#mark:value"])
+def test_names_and_types_of_keys_do_not_matter(house: House, table: str, key: Key, attribute: str) -> None:
+    marks = [ItemMark(attribute, mark.prefix, mark.value) for mark in (EARLIER, THIS)]
+
+    def item(number: int) -> bytes:
+        values = {"S": f'"é"\\{number}', "N": f"{number}.5", "B": base64.b64encode(bytes([0, number])).decode()}
+        return orjson.dumps({it.name: {it.type: values[it.type]} for it in key.attributes})
+
+    made = [item(number) for number in range(6)]
+    fill(house, table, key, [*marked(made[:3], marks[0]), *marked(made[3:], marks[1])])
+    assert within(house, table, lambda sink: sink.spare(made[:1], marks[1])) == 1
+    assert within(house, table, lambda sink: sink.survey(marks[1])) == Survey(6, 2)
+    assert within(house, table, lambda sink: sink.sweep(marks[1])) == 2
+    assert len(house.items(table)) == 4
+    assert all(item[attribute]["S"] == marks[1].value for item in house.items(table))
+
+
+@pytest.mark.parametrize("scan_items", [1, 7, 100])
+def test_pages_of_a_scan_do_not_matter(house: House, table: str, scan_items: int) -> None:
+    if isinstance(house, DynamoDBHouse):
+        house.scan_items = scan_items
+    stale = [number for number in range(100) if number < 20 or number % 9 == 0]
+    others = [number for number in range(100) if number not in stale]
+    fill(house, table, BY_ID, [*left_by(EARLIER, *stale), *left_by(THIS, *others[::2]), *map(movie, others[1::2])])
+    assert within(house, table, lambda sink: sink.survey(THIS)) == Survey(len(stale) + len(others[::2]), len(stale))
+    assert within(house, table, lambda sink: sink.sweep(THIS)) == len(stale)
+    assert ids(house, table) == others
+
+
+def test_a_scan_goes_on_after_a_megabyte(house: House, table: str) -> None:
+    large = "x" * 100_000
+    fill(
+        house,
+        table,
+        BY_ID,
+        [
+            *marked([movie(number, large) for number in range(0, 40, 2)], EARLIER),
+            *marked([movie(number, large) for number in range(1, 40, 2)], THIS),
+        ],
+    )
+    assert within(house, table, lambda sink: sink.survey(THIS)) == Survey(40, 20)
+    assert within(house, table, lambda sink: sink.sweep(THIS)) == 20
+    assert ids(house, table) == list(range(1, 40, 2))
+
+
+def test_many_stale_items_all_go(house: House, table: str) -> None:
+    fill(house, table, BY_ID, left_by(EARLIER, *range(300)))
+    assert within(house, table, lambda sink: sink.sweep(THIS)) == 300
+    assert ids(house, table) == []
+
+
+def test_an_empty_table_has_nothing_to_remove(house: House, table: str) -> None:
+    fill(house, table, BY_ID, [])
+    assert within(house, table, lambda sink: sink.survey(THIS)) == Survey(0, 0)
+    assert within(house, table, lambda sink: sink.sweep(THIS)) == 0
+
+
+def test_what_is_written_after_it_was_seen_stays(house: House, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(house, table, BY_ID, left_by(EARLIER, *range(10)))
+    noon = ItemMark("_mark", EARLIER.prefix, f"{EARLIER.prefix}20260101T120000000Z-0000")
+    rewritten = [movie(1, "by hand"), *left_by(LATER, 2), *left_by(ANOTHER_JOBS, 3), *left_by(noon, 4)]
+
+    def meanwhile() -> None:
+        for item in rewritten:
+            house.write(table, orjson.loads(item))
+
+    if isinstance(house, DynamoDBHouse):
+        asked = Asker.ask
+        todo = [meanwhile]
+
+        async def ask(self: Asker, request: dict[str, Any]) -> dict[str, Any] | None:
+            # The first to be removed waits for it; all has been seen by then, and no other has been asked for.
+            if "ConditionExpression" in request and todo:
+                await asyncio.to_thread(todo.pop())
+            return await asked(self, request)
+
+        monkeypatch.setattr(Asker, "ask", ask)
+        house.max_in_flight = 1
+    else:
+        assert isinstance(house, FakeHouse)
+        house.meanwhile = meanwhile
+    assert within(house, table, lambda sink: sink.sweep(THIS)) == 6
+    assert everything(house, table) == {number: orjson.loads(item) for number, item in enumerate(rewritten, 1)}
+    assert house.counters.items_deleted == 6
+
+
+def test_spared_items_get_the_mark_and_nothing_else(house: House, table: str) -> None:
+    fill(
+        house,
+        table,
+        BY_ID,
+        [*left_by(EARLIER, 1, 2, 3), *left_by(THIS, 4), *left_by(LATER, 5), *left_by(ANOTHER_JOBS, 6), movie(7)],
+    )
+    house.write(table, {"movie_id": {"N": "8"}, "_mark": {"N": "8"}})
+    before = everything(house, table)
+
+    def keys(*numbers: int) -> list[bytes]:
+        return [orjson.dumps({"movie_id": {"N": str(number)}}) for number in numbers]
+
+    async def use(sink: Sink) -> list[int]:
+        return [
+            await sink.spare([], THIS),
+            await sink.spare(keys(1, 4, 5, 6, 7, 8, 9), THIS),
+            await sink.spare(keys(1), THIS),
+            # A key that the table cannot hold is nobody's.
+            await sink.spare([orjson.dumps({"movie_id": {"S": "seven"}}), *keys(2)], THIS),
+        ]
+
+    assert within(house, table, use) == [0, 1, 0, 1]
+    spared = {number: {**before[number], "_mark": {"S": THIS.value}} for number in (1, 2)}
+    assert everything(house, table) == {**before, **spared}
+    assert within(house, table, lambda sink: sink.sweep(THIS)) == 1
+    assert everything(house, table).keys() == before.keys() - {3}
+
+
+@pytest.mark.parametrize("what", ["survey", "spare", "sweep"])
+def test_a_missing_table_is_an_error_to_all_of_them(house: House, table: str, what: str) -> None:
+    async def use(sink: Sink) -> None:
+        match what:
+            case "survey":
+                await sink.survey(THIS)
+            case "spare":
+                await sink.spare([orjson.dumps({"movie_id": {"N": "1"}})], THIS)
+            case "sweep":
+                await sink.sweep(THIS)
+
+    with pytest.raises(SinkError, match=table) as caught:
+        within(house, table, use)
+    assert caught.value.hint
+
+
+def test_indexes_of_the_table_stay_as_they_are(house: House, table: str) -> None:
+    if not isinstance(house, DynamoDBHouse):
+        pytest.skip("the fake has none")
+    house.client.create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": "movie_id", "KeyType": "HASH"}],
+        AttributeDefinitions=[
+            {"AttributeName": "movie_id", "AttributeType": "N"},
+            {"AttributeName": "title", "AttributeType": "S"},
+        ],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "by-title",
+                "KeySchema": [{"AttributeName": "title", "KeyType": "HASH"}],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+    def indexes() -> Any:
+        (found,) = house.client.describe_table(TableName=table)["Table"]["GlobalSecondaryIndexes"]
+        return {name: found[name] for name in ("IndexName", "KeySchema", "Projection", "IndexStatus")}
+
+    within(house, table, lambda sink: sink.key())  # it is ACTIVE after that
+    before = indexes()
+    fill(house, table, BY_ID, [*left_by(EARLIER, 1, 2), *left_by(THIS, 3), movie(4, "by hand")])
+    assert within(house, table, lambda sink: sink.survey(THIS)) == Survey(3, 2)
+    assert within(house, table, lambda sink: sink.sweep(THIS)) == 2
+    assert indexes() == before
+    assert ids(house, table) == [3, 4]
+    for title, expected in ((f"of {EARLIER.value}", 0), (f"of {THIS.value}", 1), ("by hand", 1)):
+        answer = house.client.query(
+            TableName=table,
+            IndexName="by-title",
+            KeyConditionExpression="title = :title",
+            ExpressionAttributeValues={":title": {"S": title}},
+        )
+        assert answer["Count"] == expected

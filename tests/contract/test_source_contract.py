@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from etlcli.errors import SourceError
-from etlcli.model import Relation, Selection
+from etlcli.errors import SourceError, UsageError
+from etlcli.model import Relation, Selection, Since
 from etlcli.ports import Reading, Snapshot, Source
 from etlcli.progress import Counters
 from etlcli.source.postgres import PostgresSource
 from tests.conftest import Schema
 from tests.contract.fakes.source import FakeSource, column
 
+T = TypeVar("T")
 Row = tuple[str | None, ...]
 
 
@@ -201,6 +202,39 @@ def test_a_limit(house: House) -> None:
     assert len(lines(read(house_again(house), FEW, Selection("t", limit=99)))) == 3
 
 
+def test_a_sample_is_a_part_of_the_rows_in_order(house: House) -> None:
+    all_lines = lines(read(house, MANY))
+
+    async def sampled(snapshot: Snapshot, share: float) -> list[bytes]:
+        return lines(await batches_of(snapshot, reading(MANY)._replace(sample=share)))
+
+    async def main() -> tuple[list[bytes], list[bytes]]:
+        async with house_again(house).source(MANY).snapshot() as snapshot:
+            await snapshot.describe(TABLE)
+            return await sampled(snapshot, 20.0), await sampled(snapshot, 100.0)
+
+    some, whole = asyncio.run(main())
+    assert whole == all_lines
+    assert 0 < len(some) < len(all_lines) * 3 / 4
+    assert some == [line for line in all_lines if line in set(some)]
+    # From all over the table, not only from where it begins.
+    assert all_lines.index(some[-1]) - all_lines.index(some[0]) > len(some)
+
+
+def test_an_estimate_reads_no_rows_and_knows_limits(house: House) -> None:
+    async def main() -> tuple[int | None, int | None]:
+        async with house.source(MANY).snapshot() as snapshot:
+            await snapshot.describe(TABLE)
+            of_ten = await snapshot.estimate(reading(MANY, Selection("t", limit=10)))
+            return await snapshot.estimate(reading(MANY)), of_ten
+
+    of_all, of_ten = asyncio.run(main())
+    assert of_ten == 10
+    # Nothing was analysed: PostgreSQL goes by the table's size.
+    assert of_all is not None
+    assert 300 < of_all < 30_000
+
+
 def test_lines_are_copys_text(house: House) -> None:
     values = ["", "\\", "\\N", "a\tb", "a\nb", "a\r\nb", "\b\f\v", "é🎬", " x ", '"', "\\t", "\x01\x7f"]
     content = Content([("id", "int4"), ("v", "text")], [(str(n), value) for n, value in enumerate(values)], ("id",))
@@ -276,6 +310,138 @@ def duplicates(house: House, content: Content, key: tuple[str, ...]) -> list[Row
             return await snapshot.duplicates(reading(content), key)
 
     return asyncio.run(main())
+
+
+def changed(typname: str, *values: str | None) -> Content:
+    """A table whose rows have these values in the column ``at``, numbered from 0."""
+    rows = [(str(number), value) for number, value in enumerate(values)]
+    return Content([("id", "int4"), ("at", typname)], rows, ("id",))
+
+
+def asked(house: House, content: Content, question: Callable[[Snapshot], Awaitable[T]]) -> T:
+    async def main() -> T:
+        async with house.source(content).snapshot() as snapshot:
+            await snapshot.describe(TABLE)
+            return await question(snapshot)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("typname", "values", "newest"),
+    [
+        ("int4", ["3", "-7", "20", None], "20"),
+        ("int4", [None, None], None),
+        ("int4", [], None),
+        ("numeric", ["9.5", "10.25", "NaN", "-3"], "10.25"),
+        ("numeric", ["NaN"], None),
+        ("float8", ["1.5", "Infinity", "NaN", "-Infinity"], "1.5"),
+        ("float8", ["-Infinity"], None),
+        ("date", ["2026-08-14", "infinity", "-infinity", "2026-08-09"], "2026-08-14"),
+        ("timestamp", ["2026-08-14 09:00:00.000001", "2026-08-14 09:00:00"], "2026-08-14 09:00:00.000001"),
+        ("timestamptz", ["2026-08-14 09:00:00+00", "infinity", None], "2026-08-14 09:00:00+00"),
+        ("timestamptz", ["infinity", "-infinity"], None),
+    ],
+)
+def test_the_newest_value_is_the_largest_finite_one(
+    house: House, typname: str, values: list[str | None], newest: str | None
+) -> None:
+    content = changed(typname, *values)
+    assert asked(house, content, lambda snapshot: snapshot.newest(TABLE, "at")) == newest
+
+
+def test_a_limit_does_not_hide_the_newest_value_or_a_null(house: House) -> None:
+    limited = Selection("t", limit=1)
+
+    async def main() -> tuple[str | None, bool]:
+        async with house.source(changed("int4", "1", "5", None)).snapshot() as snapshot:
+            await snapshot.describe(limited)
+            return await snapshot.newest(limited, "at"), await snapshot.has_nulls(limited, "at")
+
+    assert asyncio.run(main()) == ("5", True)
+
+
+@pytest.mark.parametrize(("values", "expected"), [(["1", None], True), (["1", "2"], False), ([], False)])
+def test_nulls_are_noticed(house: House, values: list[str | None], expected: bool) -> None:
+    assert asked(house, changed("int4", *values), lambda snapshot: snapshot.has_nulls(TABLE, "at")) is expected
+
+
+@pytest.mark.parametrize(
+    ("typname", "text", "written"),
+    [
+        ("int8", " 12 ", "12"),
+        ("numeric", "1.50", "1.50"),
+        ("date", "2026-08-14", "2026-08-14"),
+        ("timestamp", "2026-08-14T10:00:00", "2026-08-14 10:00:00"),
+        ("timestamptz", "2026-08-14T10:00:00Z", "2026-08-14 10:00:00+00"),
+    ],
+)
+def test_a_value_is_written_as_the_source_writes_it(house: House, typname: str, text: str, written: str) -> None:
+    assert asked(house, changed(typname), lambda snapshot: snapshot.value(TABLE, "at", text)) == written
+
+
+@pytest.mark.parametrize("typname", ["int4", "numeric", "float8", "date", "timestamp", "timestamptz"])
+def test_what_is_no_value_is_an_error_that_names_the_column(house: House, typname: str) -> None:
+    with pytest.raises(UsageError, match=r"'soon is no value of at \(") as caught:
+        asked(house, changed(typname), lambda snapshot: snapshot.value(TABLE, "at", "'soon"))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("typname", "first", "second", "expected"),
+    [
+        ("int4", "9", "10", True),
+        ("int4", "10", "9", False),
+        ("int4", "9", "9", True),
+        ("numeric", "9.50", "9.5", True),
+        ("float8", "Infinity", "1e300", False),
+        ("float8", "Infinity", "NaN", True),
+        ("date", "2026-08-09", "2026-08-14", True),
+        ("timestamptz", "2026-08-14 10:00:00+00", "2026-08-14 09:59:59.999999+00", False),
+        ("timestamptz", "2026-08-14 10:00:00+02", "2026-08-14 09:00:00+00", True),
+        ("timestamptz", "-infinity", "2026-08-14 09:00:00+00", True),
+    ],
+)
+def test_which_value_precedes(house: House, typname: str, first: str, second: str, expected: bool) -> None:
+    found = asked(house, changed(typname), lambda snapshot: snapshot.precedes(TABLE, "at", first, second))
+    assert found is expected
+
+
+SECOND = "2026-08-14 10:00:0{}+00"
+
+
+@pytest.mark.parametrize(
+    ("typname", "since", "overlap", "values", "expected"),
+    [
+        ("int4", "10", 0, ["9", "10", "11", None], {1, 2, 3}),
+        ("int4", "10", 3, ["6", "7", "8"], {1, 2}),
+        ("int8", "10", 10**30, ["-9223372036854775808", "0"], {0, 1}),
+        ("numeric", "10.5", 1, ["9.5", "9.49", "NaN"], {0, 2}),
+        ("float8", "10", 0, ["-Infinity", "Infinity", "NaN", "9.999999"], {1, 2}),
+        ("date", "2026-08-14", 0, ["2026-08-13", "2026-08-14", "infinity"], {1, 2}),
+        ("date", "2026-08-14", 1, ["2026-08-12", "2026-08-13", "-infinity"], {1}),
+        ("date", "2026-08-14", 86_400, ["2026-08-12", "2026-08-13"], {1}),
+        ("date", "2026-08-14", 86_401, ["2026-08-11", "2026-08-12"], {1}),
+        ("timestamp", "2026-08-14 10:00:00", 5, ["2026-08-14 09:59:55", "2026-08-14 09:59:54.999999"], {0}),
+        ("timestamptz", SECOND.format(5), 3, [SECOND.format(n) for n in range(9)], set(range(2, 9))),
+        ("timestamptz", "2026-08-14 12:00:05+02", 0, [SECOND.format(4), SECOND.format(5), None], {1, 2}),
+        ("timestamptz", SECOND.format(5), 0, ["infinity", "-infinity"], {0}),
+    ],
+)
+def test_a_reading_since_a_value(
+    house: House, typname: str, since: str, overlap: int, values: list[str | None], expected: set[int]
+) -> None:
+    content = changed(typname, *values)
+    wanted = Reading(TABLE, ("id",), ("id",), Since("at", since, overlap))
+    read = lines(asked(house, content, lambda snapshot: batches_of(snapshot, wanted)))
+    assert [int(line) for line in read] == sorted(expected)
+
+
+def test_a_reading_since_a_value_that_is_limited(house: House) -> None:
+    content = changed("int4", "1", "5", None, "7")
+    wanted = Reading(Selection("t", limit=2), ("id", "at"), ("id",), Since("at", "5", 0))
+    found = lines(asked(house, content, lambda snapshot: batches_of(snapshot, wanted)))
+    assert found == [b"1\t5", rb"2" + b"\t" + rb"\N"]
 
 
 def test_an_error_in_the_middle_comes_after_whole_lines(house: House) -> None:

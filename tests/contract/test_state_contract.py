@@ -12,7 +12,7 @@ import secrets
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Protocol, TypeVar
 
 import boto3
@@ -180,8 +180,8 @@ def house(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 _turn = threading.Lock()
 
 
-def one_by_one(settings: DynamoDBSettings) -> Connection:
-    connection = connect(settings)
+def one_by_one(settings: DynamoDBSettings, answer_seconds: float) -> Connection:
+    connection = connect(settings, answer_seconds)
     session: Any = connection.client._endpoint.http_session  # type: ignore[attr-defined]
     send = session.send
 
@@ -308,6 +308,7 @@ def test_reading_makes_no_table_and_finds_nothing(house: House, table: str) -> N
         assert await store.fetch_run(JOB, RUN) is None
         assert await store.fetch_runs(JOB, 5) == []
         assert await store.fetch_runs(None, 5) == []
+        assert await store.fetch_jobs() == []
         assert await store.fetch_progress(JOB, RUN) == frozenset()
         await store.clear_progress(JOB, RUN)
         await store.reset_watermark(JOB)
@@ -595,6 +596,43 @@ def test_a_run_is_written_at_its_start_and_when_it_is_over(house: House, table: 
     within(house.store(table), use)
 
 
+def test_a_beginning_that_arrives_late_changes_nothing(house: House, table: str) -> None:
+    started = run_record()
+    over = replace(started, status="succeeded", ended_at=started.started_at + 9, counts={"rows_loaded": 7})
+    # The same extraction, loaded once more.
+    again = replace(started, command="load", started_at=started.started_at + 3600)
+    again_over = replace(again, status="failed", ended_at=again.started_at + 1)
+
+    async def use(store: StateStore) -> None:
+        for record, found in [
+            (over, over),
+            (started, over),
+            (again, again),
+            (over, over),
+            (again, again),
+            (again_over, again_over),
+            (again, again_over),
+            (started, again_over),
+        ]:
+            await store.put_run(record)
+            assert await store.fetch_run(JOB, started.run_id) == found
+
+    within(house.store(table), use)
+
+
+def test_a_run_is_found_without_its_job(house: House, table: str) -> None:
+    async def use(store: StateStore) -> None:
+        assert await store.fetch_run(None, RUN) is None
+        for number, job in enumerate(("actors", "movies", "#jobs", "odd/one")):
+            await store.put_run(run_record(job, number))
+        for number, job in enumerate(("actors", "movies", "#jobs", "odd/one")):
+            found = await store.fetch_run(None, run_record(number=number).run_id)
+            assert found == run_record(job, number)
+        assert await store.fetch_run(None, RUN) is None
+
+    within(house.store(table), use)
+
+
 def test_the_newest_runs_come_first(house: House, table: str) -> None:
     numbers = list(range(12))
     random.shuffle(numbers)
@@ -614,6 +652,7 @@ def test_the_newest_runs_come_first(house: House, table: str) -> None:
         assert len(await listed(None, 100)) == 13
         assert await listed("none", 3) == []
         assert await listed(None, 0) == []
+        assert await store.fetch_jobs() == ["#jobs", "even", "odd"]
 
     within(house.store(table), use)
 
@@ -669,6 +708,22 @@ def test_a_watermark_is_moved_and_reset(house: House, table: str) -> None:
         assert not await store.move_watermark(JOB, watermark("long before the reset"), 0)
         assert await store.move_watermark(JOB, watermark("after"), entry.version)
 
+    within(house.store(table), use)
+
+
+def test_a_watermark_tells_where_it_is_from_and_older_ones_do_not(house: House, table: str) -> None:
+    known = replace(watermark("5"), source="db:5432/shop movies", destination="movies", fingerprint="ab12")
+    older = {name: value for name, value in asdict(watermark("5")).items() if value}
+
+    async def use(store: StateStore) -> None:
+        house.plant(table, {"job": JOB, "entry": "watermark", "format": 1, "version": 4, **older})
+        assert await store.fetch_watermark(JOB) == WatermarkEntry(4, watermark("5"))
+        assert await store.move_watermark(JOB, known, 4)
+        assert await store.fetch_watermark(JOB) == WatermarkEntry(5, known)
+        await store.reset_watermark(JOB)
+        assert await store.fetch_watermark(JOB) == WatermarkEntry(6, None)
+
+    house.make_table(table, STATE_KEY)
     within(house.store(table), use)
 
 

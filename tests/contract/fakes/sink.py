@@ -11,8 +11,8 @@ from typing import Any, Self
 import orjson
 
 from etlcli.errors import EtlError, SinkError
-from etlcli.model import CreateOptions, Key
-from etlcli.ports import Refusal
+from etlcli.model import CreateOptions, ItemMark, Key, Survey
+from etlcli.ports import Refusal, TableSize
 from etlcli.progress import Counters
 from etlcli.sink.names import check_table_name
 
@@ -30,7 +30,8 @@ class FakeSink:
     """One table of an account of tables; sinks that share an account see each other's tables.
 
     ``errors`` are raised by the next calls of ``put``, one each, before anything is written. ``refuse`` says why an
-    item is refused, or None. ``gate``, where it is set, holds every ``put`` until it opens.
+    item is refused, or None. ``gate``, where it is set, holds every ``put`` until it opens. ``meanwhile``, where it is
+    set, is called by ``sweep`` between its look at the table and the first item that it removes.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class FakeSink:
         self.refuse = refuse
         self.errors = list(errors)
         self.gate: asyncio.Event | None = None
+        self.meanwhile: Callable[[], None] | None = None
         self.puts: list[int] = []
 
     async def __aenter__(self) -> Self:
@@ -71,6 +73,14 @@ class FakeSink:
         table = self.account.get(self._table)
         return None if table is None else table.key
 
+    async def estimate(self) -> TableSize | None:
+        table = self.account.get(self._table)
+        return (
+            None
+            if table is None
+            else TableSize(len(table.items), sum(map(len, map(orjson.dumps, table.items.values()))))
+        )
+
     async def create(self, key: Key, options: CreateOptions) -> None:
         check_table_name(self._table)
         table = self.account.setdefault(self._table, FakeTable(key, options))
@@ -92,11 +102,42 @@ class FakeSink:
             item = orjson.loads(raw)
             reason = self._refusal(table.key, raw, item)
             if reason is None:
-                table.items[tuple(orjson.dumps(item[it.name]).decode() for it in table.key.attributes)] = item
+                table.items[_place(item, table.key)] = item
                 self.counters.rows_loaded += 1
             else:
                 refusals.append(Refusal(raw, reason))
         return refusals
+
+    async def survey(self, mark: ItemMark) -> Survey:
+        found = [_mark_of(item, mark) for item in self.items]
+        await asyncio.sleep(0)
+        return Survey(sum(it is not None for it in found), sum(it is not None and it < mark.value for it in found))
+
+    async def spare(self, keys: Sequence[bytes], mark: ItemMark) -> int:
+        await asyncio.sleep(0)
+        table = self._existing()
+        spared = 0
+        for key in map(orjson.loads, keys):
+            item = table.items.get(_place(key, table.key))
+            seen = None if item is None else _mark_of(item, mark)
+            if item is not None and seen is not None and seen < mark.value:
+                table.items[_place(key, table.key)] = {**item, mark.attribute: {"S": mark.value}}
+                spared += 1
+        return spared
+
+    async def sweep(self, mark: ItemMark) -> int:
+        await asyncio.sleep(0)
+        table = self._existing()
+        seen = {place: _mark_of(item, mark) for place, item in table.items.items()}
+        if self.meanwhile is not None:
+            self.meanwhile()
+        removed = 0
+        for place, value in seen.items():
+            if value is not None and value < mark.value and _mark_of(table.items.get(place, {}), mark) == value:
+                del table.items[place]
+                removed += 1
+        self.counters.items_deleted += removed
+        return removed
 
     def _existing(self) -> FakeTable:
         if self._table not in self.account:
@@ -113,3 +154,13 @@ class FakeSink:
         if len(raw) > ITEM_BYTES:
             return "Item size has exceeded the maximum allowed size"
         return self.refuse(item) if self.refuse is not None else None
+
+
+def _place(item: dict[str, Any], key: Key) -> tuple[str, ...]:
+    return tuple(orjson.dumps(item[it.name]).decode() for it in key.attributes)
+
+
+def _mark_of(item: dict[str, Any], mark: ItemMark) -> str | None:
+    """An item's mark, where it is the job's."""
+    found = item.get(mark.attribute, {}).get("S")
+    return found if isinstance(found, str) and found.startswith(mark.prefix) else None

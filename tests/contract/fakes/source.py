@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 from etlcli.encoding import AttributeSpec, FromColumn
-from etlcli.model import Column, PgType, Relation, Selection, SnapshotRecord
+from etlcli.errors import UsageError
+from etlcli.model import BaseTable, Column, PgType, Relation, Selection, SnapshotRecord
 from etlcli.ports import Reading
 
 Row = Sequence[str | None]
+
+FAKE_SCHEMA = "shop"
+"""The one schema there is."""
+
+_TIMES = ("timestamptz", "timestamp", "date")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\v": "\\v"}
 
@@ -24,7 +33,8 @@ class FakeSource:
     """One table or query.
 
     ``error`` is raised once so many rows were handed over, where it is set; ``before_batch`` is awaited before each
-    batch, with the number of rows that were handed over.
+    batch, with the number of rows that were handed over. ``estimate`` is what the planner makes of the true number of
+    rows.
     """
 
     def __init__(
@@ -35,12 +45,14 @@ class FakeSource:
         batch_rows: int = 100,
         error: tuple[int, BaseException] | None = None,
         before_batch: Callable[[int], Awaitable[None]] | None = None,
+        estimate: Callable[[int], int | None] = lambda rows: rows,
     ) -> None:
         self.relation = relation
         self.rows = list(rows)
         self.batch_rows = batch_rows
         self.error = error
         self.before_batch = before_batch
+        self.estimate = estimate
         self.opened = 0
         self.closed = 0
         self.handed_over = 0
@@ -48,6 +60,13 @@ class FakeSource:
     @property
     def description(self) -> str:
         return "memory:5432/shop"
+
+    async def tables(self, schema: str) -> list[BaseTable]:
+        await asyncio.sleep(0)
+        if schema != FAKE_SCHEMA:
+            raise UsageError(f"there is no schema {schema!r} in the source", hint=f"Did you mean {FAKE_SCHEMA}?")
+        name = self.relation.name or ""
+        return [BaseTable(f"{schema}.{name}", schema, name, is_visible=True)]
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[FakeSnapshot]:
@@ -72,7 +91,11 @@ class FakeSnapshot:
     async def read(self, reading: Reading) -> AsyncIterator[list[bytes]]:
         source = self._source
         places = self._places(reading.columns)
-        rows = source.rows[: reading.selection.limit]
+        rows = self._new(reading)[: reading.selection.limit]
+        if reading.sample is not None:
+            # Pages of two rows, all over the table.
+            every = max(1, round(100 / reading.sample))
+            rows = [row for place, row in enumerate(rows) if place // 2 % every == 0]
         for start in range(0, len(rows), source.batch_rows):
             if source.before_batch is not None:
                 await source.before_batch(start)
@@ -84,6 +107,10 @@ class FakeSnapshot:
             yield batch
         if source.error is not None:
             raise source.error[1]
+
+    async def estimate(self, reading: Reading) -> int | None:
+        await asyncio.sleep(0)
+        return self._source.estimate(len(self._new(reading)[: reading.selection.limit]))
 
     async def duplicates(self, reading: Reading, key: Sequence[str | AttributeSpec]) -> list[tuple[str | None, ...]]:
         await asyncio.sleep(0)
@@ -100,9 +127,67 @@ class FakeSnapshot:
         found = Counter(tuple(row[place] for place in places) for row in rows)
         return [values for values, count in found.items() if count > 1 and None not in values][:5]
 
+    async def newest(self, selection: Selection, column: str) -> str | None:
+        await asyncio.sleep(0)
+        found = [text for text in self._cells(selection, column) if text is not None]
+        ranks = {text: rank for text in found if (rank := _rank(self._typname(column), text))[1].is_finite()}
+        return max(ranks, key=lambda text: ranks[text], default=None)
+
+    async def has_nulls(self, selection: Selection, column: str) -> bool:
+        await asyncio.sleep(0)
+        return None in self._cells(selection, column)
+
+    async def value(self, selection: Selection, column: str, text: str) -> str:
+        await asyncio.sleep(0)
+        assert selection.table or selection.query
+        typname = self._typname(column)
+        try:
+            _rank(typname, text)
+        except (ValueError, ArithmeticError):
+            raise UsageError(f"{text} is no value of {column} ({typname})", hint="Write one.") from None
+        if typname in _TIMES and "inf" not in text:
+            moment = dt.datetime.fromisoformat(text)
+            # Of an offset's minutes PostgreSQL writes none where there are none.
+            return str(moment.date()) if typname == "date" else str(moment).replace("+00:00", "+00")
+        return text.strip()
+
+    async def precedes(self, selection: Selection, column: str, first: str, second: str) -> bool:
+        written = [await self.value(selection, column, text) for text in (first, second)]
+        ranks = [_rank(self._typname(column), text) for text in written]
+        return ranks[0] <= ranks[1]
+
+    def _cells(self, selection: Selection, column: str) -> list[str | None]:
+        assert selection.table or selection.query
+        (place,) = self._places([column])
+        return [row[place] for row in self._source.rows]
+
+    def _new(self, reading: Reading) -> list[Row]:
+        since = reading.since
+        if since is None:
+            return self._source.rows
+        typname = self._typname(since.column)
+        (place,) = self._places([since.column])
+        unit = 86_400 if typname == "date" else 1
+        infinite, start = _rank(typname, since.value)
+        bound = infinite, start - -(-since.overlap // unit) * unit
+        return [row for row in self._source.rows if (text := row[place]) is None or _rank(typname, text) >= bound]
+
+    def _typname(self, column: str) -> str:
+        return self._source.relation.columns[self._places([column])[0]].type.typname
+
     def _places(self, columns: Sequence[str]) -> list[int]:
         names = [column.name for column in self._source.relation.columns]
         return [names.index(name) for name in columns]
+
+
+def _rank(typname: str, text: str) -> tuple[bool, Decimal]:
+    """A place in the order of a type's values: NaN after all, seconds for times."""
+    if typname not in _TIMES or "inf" in text:
+        figure = Decimal(text.strip())
+        return (True, Decimal("Infinity")) if figure.is_nan() else (False, figure)
+    moment = dt.datetime.fromisoformat(text)
+    passed = moment.replace(tzinfo=moment.tzinfo or dt.UTC) - _EPOCH
+    return False, Decimal(passed // dt.timedelta(microseconds=1)) / 1_000_000
 
 
 def _line(fields: Row) -> bytes:

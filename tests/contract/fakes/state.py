@@ -177,20 +177,30 @@ class FakeState:
 
     async def put_run(self, record: RunRecord) -> None:
         await self.prepare()
-        await self._get(record.job, run_entry(record.run_id), of_any_format=False)
+        known = await self._get(record.job, run_entry(record.run_id), of_any_format=False) or {}
+        if record.ended_at is None and "ended_at" in known and known["started_at"] >= record.started_at:
+            return
         self._items[JOBS, record.job] = {"job": JOBS, "entry": record.job, "format": FORMAT}
         self._put(record.job, run_entry(record.run_id), dump_run(record))
 
-    async def fetch_run(self, job: str, run_id: str) -> RunRecord | None:
-        item = await self._get(job, run_entry(run_id))
-        return None if item is None else load_run(item, job, f"run {run_id} of {job}")
+    async def fetch_run(self, job: str | None, run_id: str) -> RunRecord | None:
+        if not await self._is_there():
+            return None
+        for name in self._jobs() if job is None else [job]:
+            item = await self._get(name, run_entry(run_id))
+            if item is not None:
+                return load_run(item, name, f"run {run_id} of {name}")
+        return None
 
     async def fetch_runs(self, job: str | None, limit: int) -> list[RunRecord]:
         if limit < 1 or not await self._is_there():
             return []
-        jobs = [job] if job is not None else [entry for name, entry in self._items if name == JOBS]
+        jobs = self._jobs() if job is None else [job]
         runs = [load_run(item, name, f"a run of {name}") for name in jobs for item in await self._query(name, RUN)]
         return heapq.nlargest(limit, runs, key=lambda run: (run.run_id, run.job))
+
+    async def fetch_jobs(self) -> list[str]:
+        return sorted(self._jobs()) if await self._is_there() else []
 
     async def fetch_watermark(self, job: str) -> WatermarkEntry:
         item = await self._get(job, WATERMARK)
@@ -219,6 +229,9 @@ class FakeState:
             found = Mark(secrets.token_hex(6), self.wall())
             self._put(job, MARK, dump_mark(found))
         return found
+
+    def _jobs(self) -> list[str]:
+        return [entry for name, entry in self._items if name == JOBS]
 
     async def _extend(self, lease: Lease) -> bool:
         item = await self._get(lease.job, LEASE)
