@@ -58,14 +58,17 @@ class EtlError(Exception):
     Args:
         message: What happened and where. One or more lines, no secret in it.
         hint: What to do about it, one or more lines; None where there is nothing to add.
+        of_service: Whether a service as a whole failed or refused, by its address or its login: whatever is asked of it
+            next would meet the same.
     """
 
     exit_code = ExitCode.FAILED
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, of_service: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.of_service = of_service
 
 
 class UsageError(EtlError):

@@ -14,7 +14,7 @@ from etlcli.cache.packed import Packer
 from etlcli.cache.rows import RowsPacker
 from etlcli.cache.staging import Chunk, Staging
 from etlcli.encoding import Encoded, RowEncoder
-from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, Totals
+from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, Totals, WatermarkMove
 from etlcli.plan import Plan
 from etlcli.ports import Snapshot
 from etlcli.progress import Counters
@@ -75,25 +75,43 @@ class _Filling:
         )
 
 
-def new_manifest(plan: Plan, run_id: str, source: str, snapshot: SnapshotRecord) -> Manifest:
+def new_manifest(
+    plan: Plan,
+    run_id: str,
+    snapshot: SnapshotRecord,
+    *,
+    transform: str | None = None,
+    watermark: WatermarkMove | None = None,
+) -> Manifest:
     """Write the manifest that a run starts with."""
     now = time.time()
     return Manifest(
         job=plan.job.name,
         run_id=run_id,
         status="extracting",
-        source=f"{source} {plan.relation.name or 'query'}",
+        source=plan.source,
         fingerprint=plan.fingerprint,
         columns=plan.columns,
         key=plan.key,
         source_key=plan.source_key,
         layout=plan.job.layout,
         kinds=dict(plan.shape.kinds),
+        other_types=_other_types(plan),
         ttl_seconds=plan.job.ttl_seconds,
         started_at=now,
         written_at=now,
         snapshots=(snapshot,),
+        transform=transform,
+        mark=plan.job.mark if plan.job.mode == "replace" else None,
+        watermark=watermark,
     )
+
+
+def _other_types(plan: Plan) -> dict[str, str]:
+    """Name the types of what is read under another name, for a template, or for its order alone."""
+    types = {column.name: column.type for column in plan.relation.columns}
+    attributes = {column.name: column.type for column in plan.columns}
+    return {name: types[name].name for name in plan.reading.columns if attributes.get(name) != types[name]}
 
 
 class Extraction:

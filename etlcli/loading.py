@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from etlcli.cache.staging import Staging
-from etlcli.model import ChunkRecord, Manifest, Reject
+from etlcli.marking import key_of, marked
+from etlcli.model import ChunkRecord, ItemMark, Manifest, Reject
 from etlcli.ports import Sink
 from etlcli.progress import Counters
 from etlcli.rejects import RejectKeeper
@@ -27,16 +28,25 @@ class Loading:
         manifest: The run.
         rejects: Takes the items that DynamoDB refuses.
         counters: The run's figures.
+        mark: What is added to each item in mode ``replace``; None to put them as they are.
     """
 
     def __init__(
-        self, *, staging: Staging, sink: Sink, manifest: Manifest, rejects: RejectKeeper, counters: Counters
+        self,
+        *,
+        staging: Staging,
+        sink: Sink,
+        manifest: Manifest,
+        rejects: RejectKeeper,
+        counters: Counters,
+        mark: ItemMark | None = None,
     ) -> None:
         self._staging = staging
         self._sink = sink
         self._manifest = manifest
         self._rejects = rejects
         self._counters = counters
+        self._mark = mark
 
     async def run(
         self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
@@ -53,11 +63,18 @@ class Loading:
     ) -> None:
         while (record := await chunks.get()) is not None:
             items = await self._staging.fetch_chunk(self._manifest, record)
+            if self._mark is not None:
+                items = marked(items, self._mark)
             refusals = await self._sink.put(items)
             if refusals:
                 await self._rejects.add(
                     [
-                        Reject("refused-by-dynamodb", refusal.message, {"item": refusal.item.decode()})
+                        Reject(
+                            "refused-by-dynamodb",
+                            refusal.message,
+                            {"item": refusal.item.decode()},
+                            key_of(refusal.item, self._manifest.key) if self._mark is not None else None,
+                        )
                         for refusal in refusals
                     ]
                 )

@@ -14,24 +14,34 @@ from typing import Literal, NamedTuple, TypeAlias
 
 __all__ = [
     "CREATE_DEFAULTS",
+    "DEFAULT_MARK",
+    "DEFAULT_MAX_DELETES",
     "AttributeType",
+    "BaseTable",
     "ChunkRecord",
     "Column",
     "CreateOptions",
+    "Incremental",
+    "ItemMark",
     "Job",
     "Key",
     "KeyAttribute",
     "Layout",
     "Manifest",
+    "Mode",
     "Overlap",
     "PgType",
     "Reject",
     "Relation",
     "RunStatus",
+    "SchemaChange",
     "Selection",
     "Share",
+    "Since",
     "SnapshotRecord",
+    "Survey",
     "Totals",
+    "WatermarkMove",
     "new_run_id",
 ]
 
@@ -42,6 +52,9 @@ RunStatus: TypeAlias = Literal["extracting", "complete"]
 
 Layout: TypeAlias = Literal["packed", "rows"]
 """How rows are kept in the cache."""
+
+Mode: TypeAlias = Literal["upsert", "replace"]
+"""What becomes of items that are there already: put over, or removed too where the source no longer has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +138,22 @@ class Selection:
     limit: int | None = None
 
 
+class BaseTable(NamedTuple):
+    """A table of the source, as a schema's list names it.
+
+    Attributes:
+        typed: Its name as it can be given back: with its schema, and quoted where it needs that.
+        schema: Its schema's name.
+        name: Its own name.
+        is_visible: Whether its own name alone means it, on the connection's search path.
+    """
+
+    typed: str
+    schema: str
+    name: str
+    is_visible: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """A bound on a part of a whole: a number, or a percentage of the whole.
@@ -146,6 +175,13 @@ class Share:
         return f"{self.figure}%" if self.is_percentage else str(self.figure)
 
 
+DEFAULT_MARK = "_momento_etl"
+"""The attribute that mode ``replace`` marks items with, where no other is named."""
+
+DEFAULT_MAX_DELETES = Share(Decimal(50), is_percentage=True)
+"""What mode ``replace`` may remove of a job's items, where nothing else is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Overlap:
     """How far an incremental run reaches back.
@@ -158,6 +194,112 @@ class Overlap:
 
     amount: int
     is_duration: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Incremental:
+    """How a job takes only what is new.
+
+    Attributes:
+        column: The column that grows with every change.
+        overlap: How far a run reaches back behind the last one; None for the default of the column's type.
+        since: Take rows from this value on, in PostgreSQL's text, instead of from the last run's; None for that.
+        full_refresh: Whether all rows are taken this time.
+    """
+
+    column: str
+    overlap: Overlap | None = None
+    since: str | None = None
+    full_refresh: bool = False
+
+
+class Since(NamedTuple):
+    """Where an incremental run begins: rows whose column is NULL, or at least the value less the overlap.
+
+    Attributes:
+        column: The column.
+        value: The value, in PostgreSQL's text.
+        overlap: Taken from it: seconds where the column holds times, else a number.
+    """
+
+    column: str
+    value: str
+    overlap: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkMove:
+    """How an incremental run begins, and what it sets the watermark to once all of it is loaded.
+
+    Attributes:
+        column: The column that is followed.
+        type: Its PostgreSQL type, as the catalog names it.
+        since: Where the run begins, before the overlap is taken from it; None where it takes all.
+        overlap: What is taken from it: seconds where the column holds times, else a number.
+        value: The largest value in the run's first snapshot; None where there was none.
+        version: The watermark's version as it was read: nobody else may have moved it meanwhile.
+        moves: Whether it may be set by this run at all.
+        destination: The table that holds the rows before ``since``.
+    """
+
+    column: str
+    type: str
+    since: str | None
+    overlap: int
+    value: str | None
+    version: int
+    moves: bool
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemMark:
+    """What marks the items that one run of a job writes in mode ``replace``: an attribute of type S.
+
+    Attributes:
+        attribute: The attribute's name.
+        prefix: What the marks of all of the job's runs start with.
+        value: This run's. Of two runs, the mark of the one that started later is the larger text.
+    """
+
+    attribute: str
+    prefix: str
+    value: str
+
+
+class Survey(NamedTuple):
+    """What a destination table holds of a job in mode ``replace``.
+
+    Attributes:
+        items: Items with the job's mark, of any run.
+        stale: Those of them that an earlier run wrote, and this one has not written again.
+    """
+
+    items: int
+    stale: int
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """How a column of the source differs from what the last run saw.
+
+    Attributes:
+        column: Its name.
+        before: Its type then; None where it was not there.
+        now: Its type now; None where it is gone.
+    """
+
+    column: str
+    before: str | None
+    now: str | None
+
+    def __str__(self) -> str:
+        """As people read it: ``email (text) was added``."""
+        if self.before is None:
+            return f"{self.column} ({self.now}) was added"
+        if self.now is None:
+            return f"{self.column} ({self.before}) was removed"
+        return f"{self.column} was {self.before} and is {self.now}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +316,13 @@ class Job:
         max_cached_bytes: The bound on stored bytes.
         max_rejects: The most rows that may be rejected before the run fails; None for any number.
         layout: How its rows are kept in the cache.
+        mode: What becomes of items that are there already.
+        mark: The attribute that mode ``replace`` marks items with.
+        max_deletes: The most items that mode ``replace`` may remove.
+        incremental: How it takes only what is new; None to take all.
+        narrowed_by: The options that make this one run take less than the job does (``--where``): what it has not seen
+            is not behind the watermark.
+        freezes_schema: Whether a run fails where columns changed since the last one.
     """
 
     name: str
@@ -185,6 +334,12 @@ class Job:
     max_cached_bytes: int = 80_000_000
     max_rejects: Share | None = None
     layout: Layout = "packed"
+    mode: Mode = "upsert"
+    mark: str = DEFAULT_MARK
+    max_deletes: Share = DEFAULT_MAX_DELETES
+    incremental: Incremental | None = None
+    narrowed_by: tuple[str, ...] = ()
+    freezes_schema: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +354,7 @@ class Relation:
             NOT NULL columns.
         estimated_rows: The planner's figure; None where it has none.
         stored_bytes: What the table takes on PostgreSQL's disk, without indexes; None for views and queries.
+        unordered: The columns that no ``ORDER BY`` takes, since their types have no order: json, xml, point, ...
     """
 
     name: str | None
@@ -207,6 +363,7 @@ class Relation:
     unique_keys: tuple[frozenset[str], ...] = ()
     estimated_rows: int | None = None
     stored_bytes: int | None = None
+    unordered: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +375,14 @@ class Reject:
         message: What is wrong, with the column's name.
         row: The row as PostgreSQL wrote it: column name to text, NULL columns left out; or, where DynamoDB itself
             refused, the item's attributes as DynamoDB JSON text.
+        key: The destination key that its item would have, as DynamoDB JSON text; None where it has none that DynamoDB
+            could hold, or where nobody needs to know.
     """
 
     rule: str
     message: str
     row: dict[str, str]
+    key: str | None = None
 
 
 class ChunkRecord(NamedTuple):
@@ -297,6 +457,10 @@ class Manifest:
         snapshots: The snapshots that were read.
         totals: Final figures once complete, those so far before that.
         kinds: The DynamoDB type that each attribute mostly has, by its name; without those that have any (json).
+        other_types: The PostgreSQL types of columns that were read and became no attribute of their own name.
+        transform: The user's own function, by its name; None where there is none.
+        mark: The attribute that marks its items in mode ``replace``; None in mode ``upsert``.
+        watermark: What an incremental run begins with, and leaves behind; None for a run that takes all.
     """
 
     job: str
@@ -316,6 +480,15 @@ class Manifest:
     snapshots: tuple[SnapshotRecord, ...] = ()
     totals: Totals = field(default_factory=Totals)
     kinds: dict[str, str] = field(default_factory=dict)
+    other_types: dict[str, str] = field(default_factory=dict)
+    transform: str | None = None
+    mark: str | None = None
+    watermark: WatermarkMove | None = None
+
+    @property
+    def types_read(self) -> dict[str, str]:
+        """The PostgreSQL types of the columns that were read, by name: what a rejected row's texts are."""
+        return {column.name: column.type.name for column in self.columns} | self.other_types
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,20 +13,24 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 
+from etlcli import drift, incremental
 from etlcli.budget import CacheBudget
 from etlcli.cache.documents import UnreadableError
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import RUNS_KEPT, Staging
+from etlcli.chronicle import recorded
 from etlcli.encoding import Recipe
 from etlcli.errors import CacheError, EtlError, SourceError, UsageError, leading
 from etlcli.extraction import Extraction, new_manifest
 from etlcli.loading import Loading
-from etlcli.model import ChunkRecord, CreateOptions, Job, Key, Manifest, new_run_id
+from etlcli.model import ChunkRecord, CreateOptions, ItemMark, Job, Key, Manifest, WatermarkMove, new_run_id
 from etlcli.plan import Plan, make_plan, row_encoder
-from etlcli.ports import Cache, Sink, Snapshot, Source
+from etlcli.ports import Cache, Sink, Snapshot, Source, StateStore
 from etlcli.rejects import RejectKeeper
+from etlcli.replacing import mark_of, prepare_mark, remove_stale
 from etlcli.report import Report
 
 __all__ = ["create_table", "extract", "find_run", "load", "prepare_table", "run"]
@@ -36,8 +40,8 @@ __all__ = ["create_table", "extract", "find_run", "load", "prepare_table", "run"
 _BEST_COMPRESSION = 8
 
 
-async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, report: Report) -> None:
-    """Move a job's rows from the source into the cache.
+async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, state: StateStore, report: Report) -> None:
+    """Move a job's rows from the source into the cache. The state is asked only by a job that needs it.
 
     Raises:
         UsageError: What is to be read does not exist, or has no key that DynamoDB can have.
@@ -47,16 +51,26 @@ async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, report
         async with source.snapshot() as snapshot:
             plan = await _planned(job, recipe, source, snapshot, report)
             _refuse_oversize(plan)
+            await _hold_to_schema(plan, state, report)
+            plan, watermark = await _begun(plan, snapshot, state, report)
             staging = Staging(cache, job.name)
             await staging.ensure()
             budget = CacheBudget(job.max_cached_bytes, loading=False)
             await _hold_superseded(staging, budget, report)
-            extraction, ledger = await _started(plan, recipe, source, snapshot, staging, budget, report)
+            extraction, ledger = await _started(plan, recipe, snapshot, staging, budget, report, watermark)
             async with _kept(ledger):
                 report.manifest = await extraction.run(_nothing)
 
 
-async def load(job: Job, run_id: str | None, create: CreateOptions, cache: Cache, sink: Sink, report: Report) -> None:
+async def load(
+    job: Job,
+    run_id: str | None,
+    create: CreateOptions,
+    cache: Cache,
+    sink: Sink,
+    state: StateStore,
+    report: Report,
+) -> None:
     """Move an extraction's items from the cache into the destination.
 
     Args:
@@ -65,6 +79,7 @@ async def load(job: Job, run_id: str | None, create: CreateOptions, cache: Cache
         create: What the table gets if it has to be made.
         cache: Where the chunks are.
         sink: The destination table.
+        state: What outlives runs.
         report: Filled in as facts become known.
 
     Raises:
@@ -72,26 +87,23 @@ async def load(job: Job, run_id: str | None, create: CreateOptions, cache: Cache
         EtlError: Cache or destination failed.
     """
     with _first_error():
-        staging = Staging(cache, job.name)
-        manifest = await find_run(staging, run_id)
-        report.run_id, report.manifest = manifest.run_id, manifest
-        _refuse_freed(manifest)
-        counters = report.counters
-        counters.rows_extracted = manifest.totals.rows_extracted
-        counters.rows_dropped = manifest.totals.rows_dropped
-        counters.rows_rejected = manifest.totals.rows_rejected
-        counters.chunks_stored = manifest.totals.chunks
-        counters.bytes_cached = manifest.totals.bytes_stored
-        counters.bytes_encoded = manifest.totals.bytes_encoded
-        records = await staging.fetch_ledger(manifest)
-        await prepare_table(sink, manifest.key, create, report)
-        chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
-        for record in records:
-            chunks.put_nowait(record)
-        chunks.put_nowait(None)
-        counters.stage = "loading"
-        await _loading(job, staging, sink, manifest, report).run(chunks, _nothing)
-        _account(report)
+        async with recorded("load", job, state, report) as chronicle:
+            staging = Staging(cache, job.name)
+            manifest = await find_run(staging, run_id)
+            _note_manifest(manifest, report)
+            _refuse_freed(manifest)
+            await incremental.check(manifest, job, state)
+            records = await staging.fetch_ledger(manifest)
+            mark = await mark_of(job, manifest, state)
+            await prepare_table(sink, manifest.key, create, report)
+            chronicle.begin()
+            chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+            for record in records:
+                chunks.put_nowait(record)
+            chunks.put_nowait(None)
+            report.counters.stage = "loading"
+            await _loading(job, staging, sink, manifest, mark, report).run(chunks, _nothing)
+            await _settle(job, manifest, mark, staging, sink, state, report)
 
 
 async def run(
@@ -101,6 +113,7 @@ async def run(
     source: Source,
     cache: Cache,
     sink: Sink,
+    state: StateStore,
     report: Report,
 ) -> None:
     """Move a job's rows from the source through the cache into the destination, loading while it extracts.
@@ -110,16 +123,21 @@ async def run(
         EtlError: Source, cache or destination failed.
     """
     with _first_error():
-        async with AsyncExitStack() as reading:
+        async with recorded("run", job, state, report) as chronicle, AsyncExitStack() as reading:
             snapshot = await reading.enter_async_context(source.snapshot())
             plan = await _planned(job, recipe, source, snapshot, report)
+            await _hold_to_schema(plan, state, report)
+            plan, watermark = await _begun(plan, snapshot, state, report, sink)
+            await prepare_mark(job, state)
             await prepare_table(sink, plan.key, create, report)
             staging = Staging(cache, job.name)
             await staging.ensure()
             budget = CacheBudget(job.max_cached_bytes, loading=True)
             await _hold_superseded(staging, budget, report)
-            extraction, ledger = await _started(plan, recipe, source, snapshot, staging, budget, report)
-            loading = _loading(job, staging, sink, ledger.manifest, report)
+            extraction, ledger = await _started(plan, recipe, snapshot, staging, budget, report, watermark)
+            mark = await mark_of(job, ledger.manifest, state)
+            chronicle.begin(plan.relation.columns)
+            loading = _loading(job, staging, sink, ledger.manifest, mark, report)
             chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
 
             async def extracting() -> None:
@@ -140,7 +158,7 @@ async def run(
                 group.create_task(extracting())
                 group.create_task(loading.run(chunks, loaded))
             report.manifest = ledger.manifest
-        _account(report)
+            await _settle(job, ledger.manifest, mark, staging, sink, state, report)
 
 
 async def create_table(
@@ -234,18 +252,75 @@ async def _planned(job: Job, recipe: Recipe, source: Source, snapshot: Snapshot,
     return plan
 
 
+async def _hold_to_schema(plan: Plan, state: StateStore, report: Report) -> None:
+    """Refuse what changed in the source's columns since the last run, where the job freezes them."""
+    if plan.job.freezes_schema:
+        report.schema_changes += await drift.look(plan.job, plan.relation.columns, state)
+        drift.refuse(plan.job, report.schema_changes)
+
+
+async def _begun(
+    plan: Plan, snapshot: Snapshot, state: StateStore, report: Report, sink: Sink | None = None
+) -> tuple[Plan, WatermarkMove | None]:
+    """Settle where an incremental run begins; others read all."""
+    if plan.job.incremental is None:
+        return plan, None
+    made_anew = sink is not None and await sink.key() is None
+    since, report.watermark = await incremental.begin(plan, snapshot, state, report, made_anew=made_anew)
+    if since is not None:
+        # How much is new, nobody knows before it is read. Duplicates were looked for in all rows: an old one counts.
+        report.counters.rows_expected = None
+    return replace(plan, reading=plan.reading._replace(since=since)), report.watermark
+
+
+async def _settle(
+    job: Job,
+    manifest: Manifest,
+    mark: ItemMark | None,
+    staging: Staging,
+    sink: Sink,
+    state: StateStore,
+    report: Report,
+) -> None:
+    """Do what may only be done once every row is in place."""
+    _account(report)
+    if mark is not None:
+        await remove_stale(job, manifest, mark, staging, sink, report)
+    await incremental.move(manifest, job, state, report)
+
+
+def _note_manifest(manifest: Manifest, report: Report) -> None:
+    """Take over what an extraction came to."""
+    report.run_id, report.manifest = manifest.run_id, manifest
+    report.mode = "upsert" if manifest.mark is None else "replace"
+    report.watermark = manifest.watermark
+    counters = report.counters
+    counters.rows_extracted = manifest.totals.rows_extracted
+    counters.rows_dropped = manifest.totals.rows_dropped
+    counters.rows_rejected = manifest.totals.rows_rejected
+    counters.chunks_stored = manifest.totals.chunks
+    counters.bytes_cached = manifest.totals.bytes_stored
+    counters.bytes_encoded = manifest.totals.bytes_encoded
+
+
 async def _started(
     plan: Plan,
     recipe: Recipe,
-    source: Source,
     snapshot: Snapshot,
     staging: Staging,
     budget: CacheBudget,
     report: Report,
+    watermark: WatermarkMove | None,
 ) -> tuple[Extraction, Ledger]:
     """Give the run its name, leave its first trace in the cache, and set up its extraction."""
-    manifest = new_manifest(plan, new_run_id(), source.description, snapshot.record)
-    report.run_id, report.manifest = manifest.run_id, manifest
+    manifest = new_manifest(
+        plan,
+        new_run_id(),
+        snapshot.record,
+        transform=recipe.transform.reference if recipe.transform is not None else None,
+        watermark=watermark,
+    )
+    report.run_id, report.manifest, report.mode = manifest.run_id, manifest, plan.job.mode
     ledger = Ledger(staging, manifest)
     await ledger.write_manifest()
     await staging.note_run(manifest.run_id, manifest.ttl_seconds)
@@ -263,13 +338,16 @@ async def _started(
     return extraction, ledger
 
 
-def _loading(job: Job, staging: Staging, sink: Sink, manifest: Manifest, report: Report) -> Loading:
+def _loading(
+    job: Job, staging: Staging, sink: Sink, manifest: Manifest, mark: ItemMark | None, report: Report
+) -> Loading:
     return Loading(
         staging=staging,
         sink=sink,
         manifest=manifest,
         rejects=RejectKeeper(staging, report, manifest, "load", job.max_rejects),
         counters=report.counters,
+        mark=mark,
     )
 
 
@@ -309,7 +387,8 @@ def _refuse_oversize(plan: Plan) -> None:
     """
     selection = plan.job.selection
     stored = plan.relation.stored_bytes
-    if stored is None or selection.where is not None or selection.limit is not None or selection.columns is not None:
+    partial = selection.where is not None or selection.limit is not None or selection.columns is not None
+    if stored is None or partial or plan.job.incremental is not None:
         return
     if stored // _BEST_COMPRESSION > plan.job.max_cached_bytes:
         raise CacheError(

@@ -19,6 +19,7 @@ from etlcli.encoding import (
     spec_to_json,
 )
 from etlcli.errors import UsageError
+from etlcli.marking import mark_bytes
 from etlcli.model import Column, Job, Key, Relation
 from etlcli.ports import Reading
 
@@ -32,6 +33,7 @@ class Plan:
     Attributes:
         job: The job.
         relation: What it reads.
+        source: The same in words, without any secret: host, database, table or query.
         shape: What its items consist of.
         columns: The attributes that columns became, in order, with the columns' types.
         reading: The pass over the source; it may read columns that are needed for their order or a template only.
@@ -45,6 +47,7 @@ class Plan:
 
     job: Job
     relation: Relation
+    source: str
     shape: Shape
     columns: tuple[Column, ...]
     reading: Reading
@@ -82,7 +85,11 @@ def make_plan(job: Job, relation: Relation, source: str, recipe: Recipe = PLAIN)
     names, origin = _key_names(job, relation, recipe, warnings)
     shape = make_shape(
         relation.columns,
-        replace(recipe.shape, columns=_chosen(job, relation)),
+        replace(
+            recipe.shape,
+            columns=_chosen(job, relation),
+            reserved=job.mark if job.mode == "replace" else recipe.shape.reserved,
+        ),
         names,
         options=recipe.encoding,
         job=job.name,
@@ -91,6 +98,7 @@ def make_plan(job: Job, relation: Relation, source: str, recipe: Recipe = PLAIN)
     )
     # Rows come in the order of the primary key, which an index gives without a sort, whatever the destination's key is.
     source_key = relation.primary_key or (() if relation.name is None and not job.key else shape.key_columns)
+    source_key = tuple(name for name in source_key if name not in relation.unordered)
     if recipe.transform is not None:
         warnings.append(
             f"{recipe.transform.reference} may change keys, so PostgreSQL cannot be asked for duplicates: of two items"
@@ -107,6 +115,7 @@ def make_plan(job: Job, relation: Relation, source: str, recipe: Recipe = PLAIN)
     plan = Plan(
         job=job,
         relation=relation,
+        source=f"{source} {relation.name or 'query'}",
         shape=shape,
         columns=tuple(
             Column(spec.name, types[spec.column]) for spec in shape.attributes if isinstance(spec, FromColumn)
@@ -134,6 +143,9 @@ def row_encoder(plan: Plan, recipe: Recipe = PLAIN) -> RowEncoder:
         options=recipe.encoding,
         mask_key=recipe.mask_key,
         transform=recipe.transform,
+        reserved=plan.job.mark if plan.job.mode == "replace" else None,
+        reserved_bytes=mark_bytes(plan.job.mark) if plan.job.mode == "replace" else 0,
+        reject_keys=plan.job.mode == "replace",
     )
 
 
@@ -184,5 +196,7 @@ def _fingerprint(
         "key": asdict(shape.key),
         "source_key": source_key,
         "recipe": recipe.fingerprint(),
+        "mode": job.mode,
+        "mark": job.mark if job.mode == "replace" else None,
     }
     return hashlib.blake2b(json.dumps(decided, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from etlcli.encoding.specs import AttributeSpec
-from etlcli.model import CreateOptions, Key, Relation, Selection, SnapshotRecord
+from etlcli.model import BaseTable, CreateOptions, ItemMark, Key, Relation, Selection, Since, SnapshotRecord, Survey
 from etlcli.state import (
     Claim,
     Held,
@@ -38,6 +38,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "StateStore",
+    "TableSize",
     "Watermarks",
 ]
 
@@ -49,11 +50,16 @@ class Reading(NamedTuple):
         selection: What the user asked for.
         columns: The columns to read, in this order; they become the fields of each line.
         order_by: The columns that order the rows; empty for the source's own order.
+        since: Where an incremental run begins; None to read all.
+        sample: Read about so many percent of a table, in pages spread all over it, and nothing of the others; None to
+            read all. Only what stores its rows itself can be sampled: ``Relation.stored_bytes`` is then known.
     """
 
     selection: Selection
     columns: tuple[str, ...]
     order_by: tuple[str, ...]
+    since: Since | None = None
+    sample: float | None = None
 
 
 class Snapshot(Protocol):
@@ -66,6 +72,14 @@ class Snapshot(Protocol):
 
         Raises:
             UsageError: The table or the query does not exist or is not one that only reads; near names are in the hint.
+            SourceError: PostgreSQL refuses.
+        """
+        ...
+
+    async def estimate(self, reading: Reading) -> int | None:
+        """About how many rows a reading gives, by the planner's statistics; None where it cannot tell. Reads no rows.
+
+        Raises:
             SourceError: PostgreSQL refuses.
         """
         ...
@@ -89,6 +103,40 @@ class Snapshot(Protocol):
         """
         ...
 
+    async def newest(self, selection: Selection, column: str) -> str | None:
+        """The largest value of a column among the selected rows, as text; None where none has a finite one.
+
+        The selection's limit does not count.
+
+        Raises:
+            SourceError: PostgreSQL refuses.
+        """
+        ...
+
+    async def has_nulls(self, selection: Selection, column: str) -> bool:
+        """Whether a column is NULL in some of the selected rows; as in ``newest``, the limit does not count.
+
+        Raises:
+            SourceError: PostgreSQL refuses.
+        """
+        ...
+
+    async def value(self, selection: Selection, column: str, text: str) -> str:
+        """A text as PostgreSQL writes it, taken for a value of a column's type.
+
+        Raises:
+            UsageError: It is none.
+        """
+        ...
+
+    async def precedes(self, selection: Selection, column: str, first: str, second: str) -> bool:
+        """Whether, as values of a column's type, ``first`` is not after ``second``.
+
+        Raises:
+            UsageError: One of them is no value of that type.
+        """
+        ...
+
 
 class Source(Protocol):
     """Where rows come from."""
@@ -103,6 +151,23 @@ class Source(Protocol):
 
         Raises:
             SourceError: Wrong password, no such database.
+            Unavailable: Nobody answers.
+        """
+        ...
+
+    async def tables(self, schema: str) -> list[BaseTable]:
+        """List a schema's base tables by name: ordinary ones, and partitioned ones as a whole.
+
+        Partitions are part of their parent. So is a table that inherits from another one in the schema and has no
+        column of its own, since a read of the parent returns its rows whole. There are no views among them, and no
+        foreign or temporary tables.
+
+        Args:
+            schema: The schema's name as people type it.
+
+        Raises:
+            UsageError: There is no such schema (near names are in the hint), or it has no such table.
+            SourceError: The schema may not be used; or as in ``snapshot``.
             Unavailable: Nobody answers.
         """
         ...
@@ -175,6 +240,13 @@ class Refusal(NamedTuple):
     message: str
 
 
+class TableSize(NamedTuple):
+    """How large a destination table is, as DynamoDB tells it: it looks about every six hours."""
+
+    items: int
+    bytes: int
+
+
 class Sink(Protocol):
     """One destination table."""
 
@@ -185,6 +257,14 @@ class Sink(Protocol):
 
     async def key(self) -> Key | None:
         """The key of the existing table, or None where there is no such table.
+
+        Raises:
+            SinkError: Not allowed, or another refusal.
+        """
+        ...
+
+    async def estimate(self) -> TableSize | None:
+        """About how large the existing table is; None where there is no such table. It reads no items.
 
         Raises:
             SinkError: Not allowed, or another refusal.
@@ -210,6 +290,45 @@ class Sink(Protocol):
 
         Raises:
             SinkError: The table does not exist (any more), or DynamoDB refuses all.
+        """
+        ...
+
+    async def survey(self, mark: ItemMark) -> Survey:
+        """Count the items that carry a job's mark, and those of them that an earlier run left.
+
+        It reads the whole table, with strong consistency.
+
+        Raises:
+            SinkError: Not allowed, or the table does not exist (any more).
+        """
+        ...
+
+    async def spare(self, keys: Sequence[bytes], mark: ItemMark) -> int:
+        """Give the items under these keys this run's mark, where they carry the job's of an earlier one.
+
+        Nothing else of them changes.
+
+        Args:
+            keys: Destination keys, each as DynamoDB JSON. What is not there, or is not the job's, is left alone, and so
+                is a key that DynamoDB could not hold.
+            mark: This run's mark.
+
+        Returns:
+            How many items it was given to.
+
+        Raises:
+            SinkError: Not allowed, or the table does not exist (any more).
+        """
+        ...
+
+    async def sweep(self, mark: ItemMark) -> int:
+        """Remove the items that carry the job's mark of an earlier run, each only if its mark is still that one.
+
+        Returns:
+            How many were removed, as far as DynamoDB's answers arrived: one that was lost tells of an item less.
+
+        Raises:
+            SinkError: Not allowed, or the table does not exist (any more).
         """
         ...
 
@@ -275,15 +394,23 @@ class History(Protocol):
     """What became of earlier runs."""
 
     async def put_run(self, record: RunRecord) -> None:
-        """Write a run's history, in place of what was known of this run: at its start, and when it is over."""
+        """Write a run's history, in place of what was known of this run: at its start, and when it is over.
+
+        What says that it is under way changes nothing of one that has ended and did not start earlier. It gives up
+        after seconds, which is less than everything else here does.
+        """
         ...
 
-    async def fetch_run(self, job: str, run_id: str) -> RunRecord | None:
-        """One run's history; None where there is none."""
+    async def fetch_run(self, job: str | None, run_id: str) -> RunRecord | None:
+        """One run's history, of a job or of whichever has it; None where there is none."""
         ...
 
     async def fetch_runs(self, job: str | None, limit: int) -> list[RunRecord]:
         """At most ``limit`` runs of one job, or of all of them, the newest first."""
+        ...
+
+    async def fetch_jobs(self) -> list[str]:
+        """The names of all jobs that ever had a history, in order."""
         ...
 
 

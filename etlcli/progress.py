@@ -28,6 +28,7 @@ class Counters:
         throttles: How often Momento or DynamoDB asked to slow down.
         retries: Calls made again after a dropped connection, a timeout or a passing error.
         snapshots: How many snapshots of the source were read.
+        items_deleted: Items whose rows are gone, and that mode ``replace`` removed.
         requests_in_flight: Write requests that wait for their answer just now.
     """
 
@@ -47,4 +48,5 @@ class Counters:
     throttles: int = 0
     retries: int = 0
     snapshots: int = 0
+    items_deleted: int = 0
     requests_in_flight: int = 0

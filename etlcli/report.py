@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from etlcli.model import Manifest, Reject
+from etlcli.model import Manifest, Mode, Reject, SchemaChange, WatermarkMove
 from etlcli.progress import Counters
 
 __all__ = ["Report"]
@@ -25,6 +25,10 @@ class Report:
         warnings: What the user should know.
         rejects: The first few rejected rows; all of them are in the cache.
         table_created: Whether the destination table was made now.
+        mode: What becomes of items that are there already.
+        schema_changes: How the source's columns differ from the last run's.
+        watermark: What an incremental run begins with; None for a run that takes all.
+        watermark_moved: Whether the watermark was set to where this run ended.
         hear_rejects: Told of rejected rows as they are found, all of them and whole; None for nobody.
     """
 
@@ -37,4 +41,8 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     table_created: bool = False
+    mode: Mode = "upsert"
+    schema_changes: list[SchemaChange] = field(default_factory=list)
+    watermark: WatermarkMove | None = None
+    watermark_moved: bool = False
     hear_rejects: Callable[[Sequence[Reject]], None] | None = None

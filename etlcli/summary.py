@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any, Literal, TypeAlias
 
+from etlcli.encoding import hint_of
 from etlcli.errors import EtlError, ExitCode
 from etlcli.report import Report
 
@@ -43,6 +44,12 @@ def summarize(
         "rows_loaded": counters.rows_loaded,
         "rows_rejected": counters.rows_rejected,
         "rows_dropped": counters.rows_dropped,
+        "mode": report.mode,
+        "items_deleted": counters.items_deleted if report.mode == "replace" else None,
+        "schema_changes": [
+            {"column": change.column, "before": change.before, "now": change.now} for change in report.schema_changes
+        ],
+        "watermark": _watermark(report),
         "chunks": counters.chunks_stored,
         "bytes_encoded": counters.bytes_encoded,
         "bytes_cached": counters.bytes_cached,
@@ -53,7 +60,10 @@ def summarize(
         "snapshots": counters.snapshots,
         "duration_seconds": round(seconds, 3),
         "warnings": list(report.warnings),
-        "rejects": [{"rule": reject.rule, "message": reject.message, "row": reject.row} for reject in report.rejects],
+        "rejects": [
+            {"rule": reject.rule, "message": reject.message, "hint": hint_of(reject.rule), "row": reject.row}
+            for reject in report.rejects
+        ],
         "error": _error(error, signal_number),
     }
 
@@ -73,6 +83,19 @@ def _status(report: Report, error: BaseException | None, *, interrupted: bool) -
     if error is not None:
         return "failed"
     return "rejected_rows" if report.counters.rows_rejected else "succeeded"
+
+
+def _watermark(report: Report) -> dict[str, str | int | None] | None:
+    moved = report.watermark
+    if moved is None:
+        return None
+    return {
+        "column": moved.column,
+        "since": moved.since,
+        "overlap": moved.overlap,
+        "value": moved.value,
+        "moved": report.watermark_moved,
+    }
 
 
 def _error(error: BaseException | None, signal_number: int | None) -> dict[str, str | None] | None:

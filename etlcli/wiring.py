@@ -5,20 +5,20 @@ Each SDK is imported only by what needs it: a ``load`` never pays for psycopg.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from etlcli.config import JobOptions, Settings, momento_access
 from etlcli.encoding import EncodingOptions, Recipe, ShapeOptions, load_transform
-from etlcli.errors import ConfigError
-from etlcli.ports import Source
+from etlcli.ports import Source, StateStore
 from etlcli.progress import Counters
 
 if TYPE_CHECKING:
     from etlcli.cache.momento import MomentoCache
     from etlcli.sink.dynamodb import DynamoDBSink
+    from etlcli.sink.settings import DynamoDBSettings
 
-__all__ = ["open_cache", "open_sink", "open_source", "recipe_of"]
+__all__ = ["open_cache", "open_sink", "open_source", "open_state", "recipe_of"]
 
 # moto takes any credentials, and botocore signs with none. Never the user's own, which are no toy's business.
 _EMBEDDED_CREDENTIAL = "embedded"
@@ -53,31 +53,36 @@ def open_sink(settings: Settings, table: str, counters: Counters) -> AbstractAsy
         ConfigError: On entering the context, where region or credentials are missing.
     """
     from etlcli.sink.dynamodb import DynamoDBSink
-    from etlcli.sink.settings import DynamoDBSettings
 
-    wanted = settings.destination
-    origin = settings.origins.get("destination.endpoint_url")
-    credential = _EMBEDDED_CREDENTIAL if origin is not None and origin.level == "embedded" else None
-    return DynamoDBSink(
-        DynamoDBSettings(
-            region=wanted.region,
-            endpoint_url=wanted.endpoint_url,
-            profile=wanted.profile,
-            access_key_id=credential,
-            secret_access_key=credential,
-        ),
-        table,
-        counters,
-    )
+    return DynamoDBSink(_dynamodb(settings), table, counters)
+
+
+def open_state(
+    settings: Settings, counters: Counters, *, wanted: bool = True
+) -> AbstractAsyncContextManager[StateStore]:
+    """Build the state store, beside the destination; it is connected within its context.
+
+    Where it is switched off, or not wanted, there is one that keeps nothing.
+
+    Raises:
+        UsageError: On entering the context, where its name is not a valid table name.
+        ConfigError: On entering the context, where region or credentials are missing.
+    """
+    if not (settings.state.enabled and wanted):
+        from etlcli.state import NullState
+
+        return nullcontext(NullState())
+    from etlcli.sink.state import DynamoDBState
+
+    return DynamoDBState(_dynamodb(settings), settings.state.table, counters)
 
 
 def recipe_of(options: JobOptions) -> Recipe:
     """Take out of a job's options what decides how its rows become items; imports the user's own function.
 
     Raises:
-        ConfigError: The function cannot be imported, or an option is not available yet.
+        ConfigError: The function cannot be imported.
     """
-    _refuse_unavailable(options)
     return Recipe(
         EncodingOptions(
             on_unrepresentable=options.on_unrepresentable,
@@ -99,13 +104,16 @@ def recipe_of(options: JobOptions) -> Recipe:
     )
 
 
-def _refuse_unavailable(options: JobOptions) -> None:
-    """Refuse what the config can say and this version cannot do, rather than do something else without a word."""
-    unavailable = {
-        'mode = "replace"': options.mode == "replace",
-        "incremental_key": options.incremental_key is not None,
-        'schema_contract = "freeze"': options.schema_contract == "freeze",
-    }
-    asked = [name for name, wanted in unavailable.items() if wanted]
-    if asked:
-        raise ConfigError(f"not available in this version: {', '.join(asked)}", hint="Leave it out of the config.")
+def _dynamodb(settings: Settings) -> DynamoDBSettings:
+    from etlcli.sink.settings import DynamoDBSettings
+
+    wanted = settings.destination
+    origin = settings.origins.get("destination.endpoint_url")
+    credential = _EMBEDDED_CREDENTIAL if origin is not None and origin.level == "embedded" else None
+    return DynamoDBSettings(
+        region=wanted.region,
+        endpoint_url=wanted.endpoint_url,
+        profile=wanted.profile,
+        access_key_id=credential,
+        secret_access_key=credential,
+    )

@@ -155,7 +155,7 @@ def _read(kind: Any, value: Any) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is float and type(value) is int:
         return float(value)
-    if kind in (int, float, str, types.NoneType):
+    if kind in (bool, int, float, str, types.NoneType):
         fits = type(value) is kind  # not isinstance: True is an int
     elif origin is Literal:
         fits = type(value) is str and value in arguments

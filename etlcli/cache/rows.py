@@ -20,7 +20,7 @@ from etlcli.cache.packed import MAX_ENCODED_BYTES, TARGET_STORED_BYTES
 from etlcli.errors import CacheError, ChunkError, TooLarge
 from etlcli.model import ChunkRecord
 
-__all__ = ["MAX_ELEMENT_BYTES", "TYPES_FIELD", "Row", "RowsChunk", "RowsPacker", "canonical", "restore"]
+__all__ = ["MAX_ELEMENT_BYTES", "TARGET_ROWS", "TYPES_FIELD", "Row", "RowsChunk", "RowsPacker", "canonical", "restore"]
 
 MAX_ELEMENT_BYTES = 128 * 1024
 """What one element of a collection may take (Momento's limits page: 128 KB)."""
@@ -28,8 +28,8 @@ MAX_ELEMENT_BYTES = 128 * 1024
 TYPES_FIELD = "~types"
 """The field that names the types of attributes which are not what the manifest says."""
 
-# Every row is a call of its own; a chunk is what is loaded, checked and freed as one.
-_TARGET_ROWS = 500
+TARGET_ROWS = 500
+"""Rows a chunk. Every row is a call of its own; a chunk is what is loaded, checked and freed as one."""
 
 _DIGEST_BYTES = 8
 _TEXT = {"S", "N", "B"}
@@ -77,7 +77,7 @@ class RowsPacker:
     @property
     def full(self) -> bool:
         """Whether the chunk has reached its target."""
-        return len(self._items) >= _TARGET_ROWS or self._encoded >= TARGET_STORED_BYTES
+        return len(self._items) >= TARGET_ROWS or self._encoded >= TARGET_STORED_BYTES
 
     def has_room(self, size: int) -> bool:
         """Whether rows of so many encoded bytes fit under the bound; into an empty chunk all do."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal, TypeAlias, TypeVar, get_args
 
@@ -271,15 +271,30 @@ class Staging:
 
     async def fetch_rejects(self, run_id: str) -> list[Reject]:
         """Fetch all of a run's rejects, those of its extraction first."""
-        rejects: list[Reject] = []
+        return [reject async for page in self.fetch_reject_pages(run_id) for reject in page]
+
+    async def fetch_reject_pages(
+        self, run_id: str, expected: Mapping[Stage, int] | None = None
+    ) -> AsyncGenerator[list[Reject], None]:
+        """Fetch a run's rejects page by page, those of its extraction first.
+
+        Args:
+            run_id: The run.
+            expected: How many each half of it found. Those that are missing are asked for again for some seconds before
+                they count as such. None where nobody knows.
+        """
         for stage in get_args(Stage):
+            left = expected.get(stage, 0) if expected is not None else None
             for page in itertools.count():
+                if left is not None and left <= 0:
+                    break
                 key = self._name(run_id, "rejects", stage, page)
-                document = await self._cache.get(key)
+                document = await self._settled(partial(self._cache.get, key), self._until(settle=left is not None))
                 if document is None:
                     break
-                rejects += documents.load_rejects(document, key)
-        return rejects
+                rejects = documents.load_rejects(document, key)
+                left = left - len(rejects) if left is not None else None
+                yield rejects
 
     def _name(self, *parts: str | int) -> str:
         # A job's name may hold a slash; inside a key it must not look like a level of its own.

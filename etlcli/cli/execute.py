@@ -22,7 +22,7 @@ from etlcli.config import Settings, connect_embedded, load_settings, local_notic
 from etlcli.report import Report
 from etlcli.summary import exit_code, summarize
 
-__all__ = ["answer", "run_async", "settle", "transfer"]
+__all__ = ["Interrupted", "answer", "interruptible", "run_async", "settle", "single", "transfer"]
 
 _EMBEDDED_REGION = "us-east-1"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -31,7 +31,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ONE_WISH_SECONDS = 0.3
 
 
-class _Interrupted(BaseException):
+class Interrupted(BaseException):
     """A signal asked the command to end. No ``Exception``: nothing on the way may take it for a failure."""
 
     def __init__(self, number: int) -> None:
@@ -101,24 +101,25 @@ def transfer(
         after: Prints what else the command answers with, where it succeeded.
     """
     report = Report(job)
-    rejects = RejectsFile(report, rejects_file)
+    rejects = RejectsFile(rejects_file)
+    rejects.listen(report)
     started = moving = time.monotonic()
     error: BaseException | None = None
     signal_number: int | None = None
     try:
-        with _interruptible():
+        with interruptible():
             main = work(report)
             moving = time.monotonic()
 
             async def watched() -> None:
-                async with shown(report.counters, output, bars=bars):
+                async with shown(report, output, bars=bars):
                     await main()
 
             run_async(watched, output)
-    except _Interrupted as interrupted:
+    except Interrupted as interrupted:
         signal_number = interrupted.number
     except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it
-        error = _single(caught)
+        error = single(caught)
     ended = time.monotonic()
     rejects.close()
     summary = summarize(command, report, ended - started, error=error, signal_number=signal_number)
@@ -150,14 +151,14 @@ def answer(command: str, output: Output, work: Callable[[Report], dict[str, Any]
     error: BaseException | None = None
     signal_number: int | None = None
     try:
-        with _interruptible():
+        with interruptible():
             answered = work(report)
-    except _Interrupted as interrupted:
+    except Interrupted as interrupted:
         signal_number = interrupted.number
     except BrokenPipeError:
         raise
     except Exception as caught:  # noqa: BLE001  as above
-        error = _single(caught)
+        error = single(caught)
         output.error(error)
     summary = summarize(command, report, time.monotonic() - started, error=error, signal_number=signal_number)
     output.result(summary | answered)
@@ -196,18 +197,18 @@ def run_async(main: Callable[[], Awaitable[Any]], output: Output) -> Any:
             # Whatever else breaks while the work is torn down says nothing that the signal does not.
             if not received:
                 raise
-        raise _Interrupted(received[0][0])
+        raise Interrupted(received[0][0])
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(guarded())
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise ``_Interrupted`` where a signal comes while no event loop handles it."""
+def interruptible() -> Iterator[None]:
+    """Raise ``Interrupted`` where a signal comes while no event loop handles it."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise _Interrupted(number)
+        raise Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
@@ -225,7 +226,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _single(error: BaseException) -> BaseException:
+def single(error: BaseException) -> BaseException:
     """Take the one error out of a group that holds one."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

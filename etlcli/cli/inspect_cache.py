@@ -13,6 +13,7 @@ from etlcli.cli.execute import answer, run_async, settle
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.render import inspection_text, item_table, rejects_table
 from etlcli.config import JobFlags, Settings, resolve_job
+from etlcli.encoding import hint_of
 from etlcli.errors import CacheError, UsageError
 from etlcli.inspection import RunView, check_chunks, find_row, inspect_job, list_rejects
 from etlcli.model import Job
@@ -111,7 +112,11 @@ def _rejects(ask: _Ask, job: Job, run_id: str | None, report: Report, speaker: O
         speaker.data(rejects_table(rejects, len(rejects)))
     else:
         speaker.data(f"Run {run.manifest.run_id} has no rejected rows.")
-    return {"run": _run(run, chunks=False), "rejects": [asdict(reject) for reject in rejects]}
+    return {
+        "run": _run(run, chunks=False),
+        "types": run.manifest.types_read,
+        "rejects": [{**asdict(reject), "hint": hint_of(reject.rule)} for reject in rejects],
+    }
 
 
 def _check(ask: _Ask, job: Job, run_id: str | None, report: Report, speaker: Output) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from typing import Annotated
 import typer
 
 from etlcli import __version__
-from etlcli.cli import local
+from etlcli.cli import local, state
 from etlcli.cli.create_table import create_table
 from etlcli.cli.help import ClickError, Command, Group, asks_for_help, usage_error
+from etlcli.cli.history import history
 from etlcli.cli.inspect_cache import inspect_cache
 from etlcli.cli.output import Output, OutputFormat
-from etlcli.cli.transfer import extract, load, run
+from etlcli.cli.plan import plan
+from etlcli.cli.run import run
+from etlcli.cli.transfer import extract, load
 from etlcli.errors import ExitCode, UsageError
 from etlcli.report import Report
 from etlcli.summary import summarize
@@ -34,8 +37,11 @@ app = typer.Typer(
 app.command(cls=Command)(run)
 app.command(cls=Command)(extract)
 app.command(cls=Command)(load)
+app.command(cls=Command)(plan)
 app.command("inspect-cache", cls=Command)(inspect_cache)
 app.command("create-table", cls=Command)(create_table)
+app.command(cls=Command)(history)
+app.add_typer(state.app, name="state")
 app.add_typer(local.app, name="local")
 
 

@@ -14,9 +14,13 @@ __all__ = [
     "Columns",
     "Config",
     "Destination",
+    "DryRun",
+    "Every",
+    "FullRefresh",
     "KeyColumns",
     "Limit",
     "Local",
+    "MaxDeletes",
     "MaxRejects",
     "Mode",
     "OutputOption",
@@ -24,7 +28,11 @@ __all__ = [
     "Quiet",
     "RejectsPath",
     "RunId",
+    "SchemaContract",
+    "SchemaName",
+    "Since",
     "Table",
+    "Tables",
     "Ttl",
     "Unrepresentable",
     "Verbose",
@@ -41,6 +49,28 @@ _OUTPUT = "Output"
 Table: TypeAlias = Annotated[
     str | None,
     typer.Option("--table", "-t", metavar="NAME", help="The table, or a job of the config.", rich_help_panel=_JOB),
+]
+Tables: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--table",
+        "-t",
+        metavar="NAME",
+        help="The table, or a job of the config. Several: one after the other.",
+        rich_help_panel=_JOB,
+    ),
+]
+Every: TypeAlias = Annotated[
+    bool, typer.Option("--all", help="All jobs of the config, one after the other.", rich_help_panel=_JOB)
+]
+SchemaName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--schema",
+        metavar="NAME",
+        help="With --all: every base table of this schema. They share one cache. \\[default: named after the schema]",
+        rich_help_panel=_JOB,
+    ),
 ]
 Query: TypeAlias = Annotated[
     str | None,
@@ -71,7 +101,42 @@ Mode: TypeAlias = Annotated[
     typer.Option(
         "--mode",
         metavar="MODE",
-        help="upsert: put whole items; attributes that others added to the same item are gone. \\[default: upsert]",
+        help="upsert: put whole items; attributes that others added to the same item are gone. replace: also remove"
+        " items that this job wrote and whose rows are gone. \\[default: upsert]",
+        rich_help_panel=_JOB,
+    ),
+]
+MaxDeletes: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--max-deletes",
+        metavar="N|N%",
+        help="Mode replace: remove nothing and fail if more items would go. \\[default: 50%]",
+        rich_help_panel=_JOB,
+    ),
+]
+Since: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="VALUE",
+        help="Incremental jobs: rows from this value on, not from the last run's. Deleted rows are not seen.",
+        rich_help_panel=_JOB,
+    ),
+]
+FullRefresh: TypeAlias = Annotated[
+    bool, typer.Option("--full-refresh", help="Incremental jobs: all rows, once.", rich_help_panel=_JOB)
+]
+DryRun: TypeAlias = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Only tell what would be done, as momento-etl plan does.", rich_help_panel=_JOB),
+]
+SchemaContract: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--schema-contract",
+        metavar="CONTRACT",
+        help="Where columns changed since the last run: evolve goes on, freeze fails. \\[default: evolve]",
         rich_help_panel=_JOB,
     ),
 ]

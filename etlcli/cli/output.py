@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from etlcli.errors import EtlError
+from etlcli.several import Failure
 
 __all__ = ["Output", "OutputFormat", "visible"]
 
@@ -77,10 +78,10 @@ class Output:
             text = text.replace(secret, "***")
         return text
 
-    def note(self, text: str) -> None:
+    def note(self, text: str | Text) -> None:
         """Say something in passing."""
         if not self.quiet:
-            self._say(Text(text))
+            self._say(Text(text) if isinstance(text, str) else text)
 
     def show(self, content: RenderableType) -> None:
         """Show something larger in passing."""
@@ -106,9 +107,22 @@ class Output:
         if error.hint:
             self._tell("hint", "cyan", error.hint)
 
+    def failure(self, failure: Failure) -> None:
+        """Tell what some of several jobs failed with, and what to do about all of it."""
+        for job, message in failure.errors:
+            self._tell("error", "red bold", f"{job}: {message}")
+        if failure.hint:
+            self._tell("hint", "cyan", failure.hint)
+
     def _tell(self, label: str, style: str, text: str) -> None:
-        indented = visible(text, lines=True).replace("\n", "\n" + " " * (len(label) + 2))
-        self._say(Text.assemble((f"{label}: ", style), indented))
+        lines = visible(text, lines=True).split("\n")
+        indent = " " * (len(label) + 2)
+        # From a section's header on it is a piece of a config: its lines are the terminal's to wrap, not ours to cut,
+        # so that they are whole when they are copied.
+        config = next((place for place, line in enumerate(lines) if line.startswith("[")), len(lines))
+        self._say(Text.assemble((f"{label}: ", style), f"\n{indent}".join(lines[:config])))
+        for line in lines[config:]:
+            self.stderr.print(Text(indent + line), soft_wrap=True)
 
     def _say(self, text: Text) -> None:
         # A terminal gets whole words on each line; a log gets lines as long as they are, which can be searched.

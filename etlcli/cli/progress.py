@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Literal, TypeAlias
 
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from etlcli.cli.output import Output
+from etlcli.cli.output import Output, visible
 from etlcli.progress import Counters
+from etlcli.report import Report
 
 __all__ = ["Bar", "shown"]
 
@@ -24,24 +26,30 @@ _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 10.0
 _EVENT_SECONDS = 1.0
 
+# Stages in which the bars move.
+_MOVING = ("extracting", "loading")
+
 Bar: TypeAlias = Literal["read", "cached", "written"]
 
 
 @asynccontextmanager
-async def shown(counters: Counters, output: Output, *, bars: tuple[Bar, ...]) -> AsyncIterator[None]:
+async def shown(
+    report: Report, output: Output, *, bars: tuple[Bar, ...], title: str | None = None
+) -> AsyncIterator[None]:
     """Show a run's progress while the body works.
 
     Args:
-        counters: The run's figures.
-        output: Where to show them.
+        report: The run.
+        output: Where to show its figures.
         bars: Which of them the command moves.
+        title: Which of several jobs it is; None where there is one.
     """
     if output.is_text and output.shows_progress:
-        display = _display(counters, output, bars)
+        display = _display(report.counters, output, bars, title)
     elif output.is_text and not output.quiet:
-        display = _lines(counters, output, bars)
+        display = _lines(report.counters, output, bars, title)
     elif not output.is_text:
-        display = _events(counters, output)
+        display = _events(report, output)
     else:
         yield
         return
@@ -57,7 +65,11 @@ def _figures(counters: Counters) -> dict[Bar, int]:
     return {"read": counters.rows_extracted, "cached": counters.rows_cached, "written": counters.rows_loaded}
 
 
-async def _display(counters: Counters, output: Output, bars: tuple[Bar, ...]) -> None:
+def _stage(counters: Counters) -> str:
+    return counters.stage + (f" ({counters.items_deleted:,} so far)" if counters.items_deleted else "")
+
+
+async def _display(counters: Counters, output: Output, bars: tuple[Bar, ...], title: str | None) -> None:
     columns: list[ProgressColumn] = [
         TextColumn("{task.description:<7}"),
         BarColumn(bar_width=20),
@@ -65,11 +77,13 @@ async def _display(counters: Counters, output: Output, bars: tuple[Bar, ...]) ->
         _RateColumn(),
         TimeElapsedColumn(),
     ]
-    # transient: the summary says it all again once it is over.
-    with Progress(*columns, console=output.stderr, transient=True) as progress:
+    # It goes when it is over: the summary says it all again.
+    with _Titled(*columns, title=title, console=output.stderr) as progress:
         tasks = {bar: progress.add_task(bar, total=None) for bar in bars}
+        done = False
         while True:
-            done = counters.stage == "loading"
+            done = done or counters.stage == "loading"
+            progress.stage = _stage(counters)
             total = counters.rows_extracted if done else counters.rows_expected
             if total is not None and total < counters.rows_extracted:
                 total = None  # the planner's estimate was too low: no bar is better than a wrong one
@@ -79,6 +93,23 @@ async def _display(counters: Counters, output: Output, bars: tuple[Bar, ...]) ->
             await asyncio.sleep(_REDRAW_SECONDS)
 
 
+class _Titled(Progress):
+    """Bars below a title, and what is done besides moving rows."""
+
+    def __init__(self, *columns: ProgressColumn, title: str | None, console: Console) -> None:
+        self._title = title  # first, since the display starts at once
+        self.stage = _MOVING[0]
+        super().__init__(*columns, console=console, transient=True)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The title, then the bars, then the stage where the bars do not tell it."""
+        if self._title is not None:
+            yield Text(visible(self._title), style="bold", no_wrap=True, overflow="ellipsis")
+        yield from super().get_renderables()
+        if self.stage not in _MOVING:
+            yield Text(visible(self.stage), style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class _RateColumn(ProgressColumn):
     """Rows a second, over the last seconds."""
 
@@ -86,21 +117,23 @@ class _RateColumn(ProgressColumn):
         return Text(f"{task.speed:,.0f} rows/s" if task.speed else "", style="progress.data.speed")
 
 
-async def _lines(counters: Counters, output: Output, bars: tuple[Bar, ...]) -> None:
+async def _lines(counters: Counters, output: Output, bars: tuple[Bar, ...], title: str | None) -> None:
+    which = "" if title is None else f"{title}: "
     started = time.monotonic()
     while True:
         await asyncio.sleep(_LINE_SECONDS)
         figures = _figures(counters)
         words = ", ".join(f"{figures[bar]:,} {bar}" for bar in bars)
         output.note(
-            f"{time.monotonic() - started:.0f}s {counters.stage}: rows {words}; {counters.throttles:,} throttles"
+            f"{which}{time.monotonic() - started:.0f}s {_stage(counters)}: rows {words};"
+            f" {counters.throttles:,} throttles"
         )
 
 
-async def _events(counters: Counters, output: Output) -> None:
+async def _events(report: Report, output: Output) -> None:
     while True:
         await asyncio.sleep(_EVENT_SECONDS)
         try:
-            output.event({"event": "progress", **asdict(counters)})
+            output.event({"event": "progress", "job": report.job, **asdict(report.counters)})
         except BrokenPipeError:
             return  # Nobody listens any more; the rows are worth more than the telling.

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from etlcli.cli.blocks import Facts, plain_table
 from etlcli.cli.output import visible
 from etlcli.config import format_duration
+from etlcli.encoding import hint_of
+from etlcli.incremental import TIMES
 from etlcli.inspection import Inspection, Item, RunView
-from etlcli.model import Key, Reject
+from etlcli.job_state import JobState
+from etlcli.model import Key, Reject, WatermarkMove
 from etlcli.report import Report
+from etlcli.state import LeaseRecord, RunRecord
 
 if TYPE_CHECKING:
     from etlcli.local.stack import PartStatus
 
 __all__ = [
     "age",
+    "history_table",
     "inspection_text",
     "item_table",
     "item_values",
+    "job_line",
+    "job_state_text",
+    "job_states_table",
+    "jobs_text",
     "parts_table",
+    "past_run_text",
     "rejects_table",
     "size",
     "summary_text",
@@ -38,6 +49,15 @@ _STATUS_WORDS = {
     "failed": ("failed", "red bold"),
     "interrupted": ("interrupted", "yellow bold"),
 }
+# A table has room for one word.
+_RUN_STATES = {
+    "running": ("running", "cyan"),
+    "succeeded": ("done", "green"),
+    "rejected_rows": ("rejects", "yellow"),
+    "failed": ("failed", "red"),
+    "interrupted": ("interrupted", "yellow"),
+}
+_SHORT_WORDS = {"succeeded": "done", "rejected_rows": "rejected rows"}
 _REJECTS_SHOWN = 5
 _VALUE_WIDTH = 60
 _KILO = 1000
@@ -65,6 +85,8 @@ def summary_text(
         times = "1 snapshot" if summary["snapshots"] == 1 else f"{summary['snapshots']} snapshots"
         how = f", extracted {age(manifest.started_at)} ago" if loads_only else f" ({times})"
         lines.append(("read", f"{_rows(summary['rows_extracted'])} from {manifest.source}{how}"))
+    if report.watermark is not None:
+        lines += _watermark(report.watermark, moved=report.watermark_moved, loads=bool(summary["destination"]))
     if summary["cache"]:
         kept = f" for {format_duration(manifest.ttl_seconds)}" if manifest else ""
         chunks = "1 chunk" if summary["chunks"] == 1 else f"{summary['chunks']:,} chunks"
@@ -75,6 +97,9 @@ def summary_text(
     if summary["destination"]:
         made = " (made now)" if summary["destination_created"] else ""
         lines.append(("written", f"{_items(summary['rows_loaded'])} to table {summary['destination']}{made}"))
+    if summary["items_deleted"] is not None and summary["destination"]:
+        gone = "row is gone" if summary["items_deleted"] == 1 else "rows are gone"
+        lines.append(("deleted", f"{_items(summary['items_deleted'])} whose {gone}"))
     if summary["rows_rejected"]:
         lines.append(("rejected", Text(_rows(summary["rows_rejected"]), style="yellow")))
     if summary["rows_dropped"]:
@@ -93,17 +118,68 @@ def summary_text(
         lines.append(("next", f"{follow_up}{which} --rejects" if "inspect-cache" in follow_up else follow_up))
     elif summary["status"] == "succeeded" and follow_up is not None:
         lines.append(("next", follow_up))
-    parts: list[RenderableType] = [head, _Facts(lines)]
+    parts: list[RenderableType] = [head, Facts(lines)]
     if report.rejects:
         parts += [Text(), rejects_table(report.rejects[:_REJECTS_SHOWN], summary["rows_rejected"], _VALUE_WIDTH)]
     return Group(*parts)
+
+
+def job_line(summary: dict[str, Any], place: str) -> Text:
+    """Render what came of one of many jobs, in a line, its error's first line included.
+
+    Args:
+        summary: The job's summary object.
+        place: Which of them it is: ``[3/60]``.
+    """
+    words, style = _STATUS_WORDS[summary["status"]]
+    text = Text.assemble(
+        (f"{place} ", "dim"), (visible(str(summary["job"])), "bold"), ": ", (words, style), f" in {_seconds(summary)}"
+    )
+    if summary["run_id"] is not None:
+        text.append(f", {_items(summary['rows_loaded'])}")
+    if summary["rows_rejected"]:
+        text.append(f", {_rows(summary['rows_rejected'])} rejected")
+    if summary["status"] == "failed":
+        text.append(f": {visible(summary['error']['message'].partition(chr(10))[0])}")
+    return text
+
+
+def jobs_text(summary: dict[str, Any]) -> RenderableType:
+    """Render what several jobs came to: a line on all, and a line for each."""
+    words, style = _STATUS_WORDS[summary["status"]]
+    count = len(summary["jobs"]) + len(summary["not_begun"])
+    head = Text.assemble(
+        (f"{summary['command']} of {'1 job' if count == 1 else f'{count} jobs'}", "bold"),
+        ": ",
+        (words, style),
+        f" in {_seconds(summary)}, {_items(summary['rows_loaded'])}",
+    )
+    table = plain_table(None)
+    table.add_column("job", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    deletes = summary["items_deleted"] is not None
+    for name in ("items", "rejected", *(("deleted",) if deletes else ()), "took"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for job in summary["jobs"]:
+        deleted = "-" if job["items_deleted"] is None else f"{job['items_deleted']:,}"
+        table.add_row(
+            visible(job["job"]),
+            Text(_SHORT_WORDS.get(job["status"], job["status"]), style=_STATUS_WORDS[job["status"]][1]),
+            f"{job['rows_loaded']:,}",
+            f"{job['rows_rejected']:,}",
+            *((deleted,) if deletes else ()),
+            _seconds(job),
+        )
+    for name in summary["not_begun"]:
+        table.add_row(visible(name), Text("not begun", style="dim"))
+    return Group(Text(), head, table, Text())
 
 
 def inspection_text(inspection: Inspection, shown: RunView | None) -> RenderableType:
     """Render what the cache holds of a job, and one of its runs more closely."""
     if not inspection.runs:
         return Text(visible(f"Cache {inspection.cache} holds no run of {inspection.job}."))
-    runs = _table(f"Runs of {inspection.job} in cache {inspection.cache}")
+    runs = plain_table(f"Runs of {inspection.job} in cache {inspection.cache}")
     runs.add_column("run", no_wrap=True)
     runs.add_column("state", no_wrap=True)
     for name in ("rows", "chunks", "stored", "age", "left"):
@@ -131,7 +207,7 @@ def inspection_text(inspection: Inspection, shown: RunView | None) -> Renderable
 def item_table(item: Item, run: RunView) -> RenderableType:
     """Render one row: attribute, type, value, and the column's PostgreSQL type."""
     types = {column.name: column.type.name for column in run.manifest.columns}
-    table = _table(f"Row of run {run.manifest.run_id}")
+    table = plain_table(f"Row of run {run.manifest.run_id}")
     table.add_column("attribute", overflow="fold")
     table.add_column("type", no_wrap=True)
     table.add_column("value", overflow="fold")
@@ -162,21 +238,62 @@ def item_values(kind: str, content: Any) -> str:
 
 
 def rejects_table(rejects: Sequence[Reject], total: int, row_width: int = 2 * _VALUE_WIDTH) -> RenderableType:
-    """Render rejected rows with their rules, each row cut after so many characters."""
+    """Render rejected rows with their rules, each row cut after so many characters; then what to do about each rule."""
     count = "1 rejected row" if total == 1 else f"{total:,} rejected rows"
-    table = _table(f"{len(rejects)} of {count}" if total > len(rejects) else count)
+    table = plain_table(f"{len(rejects)} of {count}" if total > len(rejects) else count)
     table.add_column("rule", no_wrap=True)
     table.add_column("why", overflow="fold")
     table.add_column("row", overflow="fold")
     for reject in rejects:
         row = ", ".join(f"{name}={value}" for name, value in reject.row.items())
         table.add_row(reject.rule, visible(reject.message), visible(_short(row, row_width)))
-    return table
+    rules: dict[str, list[str]] = {}
+    for rule in dict.fromkeys(reject.rule for reject in rejects):
+        if hint := hint_of(rule):
+            rules.setdefault(hint, []).append(rule)
+    hints = [("hint", f"{', '.join(named)}: {hint}") for hint, named in rules.items()]
+    return Group(table, Text(), Facts(hints)) if hints else table
+
+
+def history_table(runs: Sequence[RunRecord], *, of_one_job: bool) -> RenderableType:
+    """Render past runs, as much of each as fits into a line."""
+    parts: list[RenderableType] = [_History(runs, of_one_job=of_one_job)]
+    notes = []
+    if any(run.status == "running" for run in runs):
+        notes.append("running: or killed, since a run that is killed cannot write its end")
+    if any(run.status == "failed" for run in runs):
+        notes.append("--run-id RUN tells why a run failed")
+    if notes:
+        parts += [Text(), *(Text(note, style="dim italic") for note in notes)]
+    return Group(*parts)
+
+
+def past_run_text(run: RunRecord) -> RenderableType:
+    """Render all that is known of a past run."""
+    words, style = _run_state(run)
+    took = "" if run.ended_at is None else f" in {_took(run)}"
+    head = Text.assemble((visible(f"{run.command} {run.job}"), "bold"), ": ", (words, style), took)
+    lines: list[tuple[str, str | Text]] = [
+        ("run", run.run_id),
+        ("started", f"{_moment(run.started_at)} UTC, on {run.host}"),
+    ]
+    if run.ended_at is not None:
+        lines.append(("ended", f"{_moment(run.ended_at)} UTC"))
+    if run.counts:
+        lines += _figures(run.counts)
+    if run.error is not None:
+        lines.append(("error", Text(visible(run.error, lines=True), style="red", overflow="fold")))
+    if run.hint is not None:
+        lines.append(("hint", Text(visible(run.hint, lines=True), overflow="fold")))
+    if run.columns:
+        lines.append(("columns", ", ".join(f"{column.name} {column.type}" for column in run.columns)))
+    lines += [("note", note) for note in run.notes]
+    return Group(head, Facts(lines))
 
 
 def parts_table(parts: Sequence[PartStatus]) -> RenderableType:
     """Render the embedded stack's parts: what answers, where, and why something does not."""
-    table = _table(None)
+    table = plain_table(None)
     for name in ("part", "state", "port", "process", "since (UTC)"):
         table.add_column(name, justify="right" if name in ("port", "process") else "left", no_wrap=True)
     for part in parts:
@@ -191,7 +308,45 @@ def parts_table(parts: Sequence[PartStatus]) -> RenderableType:
     lines: list[tuple[str, str | Text]] = [
         (part.name, Text(visible(part.problem), style="yellow")) for part in parts if part.problem
     ]
-    return Group(table, Text(), _Facts([*lines, *(("logs", f"{folder}/*.log") for folder in logs)]))
+    return Group(table, Text(), Facts([*lines, *(("logs", f"{folder}/*.log") for folder in logs)]))
+
+
+def job_states_table(states: Sequence[JobState], table_name: str) -> RenderableType:
+    """Render what the state table holds, a job a line."""
+    if not states:
+        return Text(visible(f"Table {table_name} holds nothing of any job."))
+    table = plain_table(f"Jobs in table {table_name}")
+    table.add_column("job", overflow="fold")
+    table.add_column("watermark", overflow="fold")
+    table.add_column("lease", overflow="fold")
+    table.add_column("last run", overflow="fold")
+    for state in states:
+        mark = state.watermark
+        table.add_row(
+            visible(state.job),
+            "-" if mark is None else visible(f"{mark.column} {mark.value}"),
+            "-" if state.lease is None else _lease(state.lease),
+            "-" if state.last_run is None else _last_run(state.last_run),
+        )
+    return table
+
+
+def job_state_text(state: JobState) -> RenderableType:
+    """Render what the state table holds of one job."""
+    facts: list[tuple[str, str | Text]] = []
+    watermark, lease, run = state.watermark, state.lease, state.last_run
+    if watermark is not None:
+        facts.append(("watermark", f"{watermark.column} {watermark.value} ({watermark.type})"))
+        facts.append(("", f"set {age(watermark.set_at)} ago by run {watermark.run_id}"))
+        places = [("from", watermark.source), ("to table", watermark.destination)]
+        facts += [("", " ".join(place)) for place in places if place[1]]
+    if state.mark is not None:
+        facts.append(("mark", f"{state.mark.id}, made {age(state.mark.made_at)} ago"))
+    if lease is not None:
+        facts.append(("lease", Text.assemble(_lease(lease), visible(f": {lease.command}"))))
+    if run is not None:
+        facts.append(("last run", Text.assemble(run.run_id, ", ", run.command, ": ", _last_run(run))))
+    return Group(Text(visible(state.job), style="bold"), Facts(facts))
 
 
 def size(count: int) -> str:
@@ -220,42 +375,6 @@ def _roughly(seconds: int) -> str:
     return f"{seconds}s"
 
 
-def _table(title: str | None) -> Table:
-    """Start a table: one line below the head, and no more of a frame, which leaves the width to what it holds."""
-    return Table(
-        title=None if title is None else visible(title),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
-
-
-class _Facts:
-    """Labels, each with a line or a paragraph that hangs beside it."""
-
-    def __init__(self, lines: Iterable[tuple[str, str | Text]]) -> None:
-        self._lines = [
-            (label, text if isinstance(text, Text) else Text(visible(text), overflow="fold")) for label, text in lines
-        ]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        indent = max((len(label) for label, _ in self._lines), default=0) + 2
-        if not console.is_terminal:
-            # In a log, what belongs together stays on one line, however long.
-            for label, text in self._lines:
-                line = Text.assemble((label.ljust(indent), "dim"), text)
-                line.no_wrap, line.overflow = True, "ignore"
-                yield line
-            return
-        for label, text in self._lines:
-            for number, line in enumerate(text.wrap(console, max(options.max_width - indent, 20), overflow="fold")):
-                line.rstrip()
-                yield Text.assemble((("" if number else label).ljust(indent), "dim"), line)
-
-
 class _Sample:
     """Rows of a run: as many columns as fit whole into the width, the key's first."""
 
@@ -279,7 +398,7 @@ class _Sample:
             yield Text(f"and {more} (--row KEY shows a row whole)", style="dim italic")
 
     def _table(self, names: Sequence[str]) -> Table:
-        table = _table(None)
+        table = plain_table(None)
         for name in names:
             kinds = {kind for item in self._items if name in item for kind in item[name]}
             # Only a key that is wider than the screen by itself is ever cut: whatever else does not fit is left out.
@@ -291,12 +410,130 @@ class _Sample:
         return table
 
 
+class _History:
+    """Past runs: as many columns as fit whole into the width. Outside of a terminal all of them do."""
+
+    # The first to go where there is no room: the run's name tells its start, its state that rows were rejected.
+    _LEAST = ("host", "rejected", "started (UTC)", "took", "loaded")
+
+    def __init__(self, runs: Sequence[RunRecord], *, of_one_job: bool) -> None:
+        self._runs = runs
+        self._of_one_job = of_one_job
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.update(width=10_000)
+        without = {"job"} if self._of_one_job else set()
+        if not any(run.counts.get("rows_rejected") for run in self._runs):
+            without.add("rejected")
+        if not console.is_terminal:
+            yield from console.render(self._table(without), wide)
+            return
+        for name in self._LEAST:
+            if console.measure(self._table(without), options=wide).maximum <= options.max_width:
+                break
+            without.add(name)
+        yield self._table(without)
+
+    def _table(self, without: Collection[str]) -> Table:
+        table = plain_table(None)
+        figures = ("took", "loaded", "rejected")
+        for name in self._cells(self._runs[0]):
+            if name not in without:
+                table.add_column(name, justify="right" if name in figures else "left", no_wrap=True)
+        for run in self._runs:
+            table.add_row(*(cell for name, cell in self._cells(run).items() if name not in without))
+        return table
+
+    def _cells(self, run: RunRecord) -> dict[str, str | Text]:
+        return {
+            "run": visible(run.run_id),
+            "job": visible(run.job),
+            "status": Text(*_run_state(run)),
+            "started (UTC)": _moment(run.started_at),
+            "took": _took(run),
+            "loaded": _figure(run.counts.get("rows_loaded")),
+            "rejected": _figure(run.counts.get("rows_rejected")),
+            "host": visible(run.host),
+        }
+
+
+def _run_state(run: RunRecord) -> tuple[str, str]:
+    # A later version may know of more.
+    return _RUN_STATES.get(run.status, (visible(run.status), ""))
+
+
+def _figures(counts: Mapping[str, int | float]) -> list[tuple[str, str | Text]]:
+    """Tell a past run's figures, as far as they say something: JSON has all."""
+
+    def told(*names: str) -> str:
+        return ", ".join(f"{_figure(counts.get(f'{names[0]}_{name}'))} {name}" for name in names[1:])
+
+    deleted = counts.get("items_deleted")
+    slowed = [f"{_figure(counts[name])} {name}" for name in ("throttles", "retries") if counts.get(name)]
+    momento = f"{told('momento', 'calls')}, {_figure(counts.get('momento_operations'))} metered operations"
+    chunks = "1 chunk" if counts.get("chunks") == 1 else f"{_figure(counts.get('chunks'))} chunks"
+    return [
+        ("rows", told("rows", "extracted", "loaded", "rejected", "dropped")),
+        *([("removed", _items(int(deleted)))] if deleted is not None else []),
+        ("cached", f"{chunks}, {size(int(counts.get('bytes_cached', 0)))}"),
+        ("momento", ", ".join([momento, *slowed])),
+    ]
+
+
+def _moment(seconds: float) -> str:
+    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _took(run: RunRecord) -> str:
+    if run.ended_at is None:
+        return "-"
+    seconds = max(0.0, run.ended_at - run.started_at)
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
 def _cell(value: Item | None) -> Text:
     if value is None:
         return Text("-", style="dim")
     kind, content = next(iter(value.items()))
     text = item_values(kind, content)
     return Text(text if kind == "N" else _short(text, _VALUE_WIDTH // 2))
+
+
+def _watermark(move: WatermarkMove, *, moved: bool, loads: bool) -> list[tuple[str, str]]:
+    """Tell where an incremental run began, and what became of the watermark."""
+    if move.since is None:
+        began = "all rows"
+    else:
+        overlap = format_duration(move.overlap) if move.type in TIMES else f"{move.overlap:,}"
+        began = f"{move.column} from {move.since}" + (f" less {overlap}" if move.overlap else "")
+    if moved:
+        now = f"{move.column} {move.value} ({'nothing newer' if move.value == move.since else 'moved'})"
+    elif move.moves and not loads:
+        now = f"{move.column} {move.value} (once it is loaded)"
+    else:
+        now = "stays"
+    return [("taken", began), ("watermark", now)]
+
+
+def _lease(lease: LeaseRecord) -> Text:
+    process = f" (pid {lease.process.pid})" if lease.process else ""
+    who = Text(visible(f"{lease.host}{process} for {age(lease.since)}"))
+    # By its holder's clock, which need not be this one's.
+    return Text.assemble(who, ", ", ("run out", "yellow")) if lease.expires_at < time.time() else who
+
+
+def _last_run(run: RunRecord) -> Text:
+    words, style = {"running": ("running", "cyan"), **_STATUS_WORDS}[run.status]
+    return Text.assemble((words, style), f", {age(run.started_at)} ago")
 
 
 def _state(run: RunView) -> Text:
@@ -327,14 +564,14 @@ def _facts(run: RunView) -> RenderableType:
         facts.append(("rejected", f"{_rows(manifest.totals.rows_rejected)} (--rejects lists them)"))
     if manifest.chunks_freed:
         facts.append(("freed", f"{manifest.chunks_freed:,} chunks, after they had been loaded"))
-    return _Facts(facts)
+    return Facts(facts)
 
 
 _CHUNKS_SHOWN = 12
 
 
 def _chunk_table(run: RunView) -> RenderableType:
-    table = _table("Chunks")
+    table = plain_table("Chunks")
     for name in ("chunk", "rows", "stored"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("first key", overflow="ellipsis", no_wrap=True)

@@ -1,4 +1,4 @@
-"""``run``, ``extract``, ``load``: the commands that move rows."""
+"""``extract`` and ``load``: the two halves of ``run``."""
 
 from __future__ import annotations
 
@@ -7,91 +7,10 @@ from collections.abc import Awaitable, Callable
 from etlcli.cli import options
 from etlcli.cli.execute import settle, transfer
 from etlcli.cli.output import Output, OutputFormat
-from etlcli.config import JobFlags, create_options, resolve_job, resolve_options
+from etlcli.config import IncrementalFlags, JobFlags, create_options, resolve_job, resolve_options
 from etlcli.report import Report
 
-__all__ = ["extract", "load", "run"]
-
-
-def run(
-    table: options.Table = None,
-    query: options.Query = None,
-    where: options.Where = None,
-    columns: options.Columns = None,
-    key: options.KeyColumns = None,
-    limit: options.Limit = None,
-    mode: options.Mode = None,
-    on_unrepresentable: options.Unrepresentable = None,
-    max_rejects: options.MaxRejects = None,
-    cache: options.Cache = None,
-    destination: options.Destination = None,
-    ttl: options.Ttl = None,
-    config: options.Config = None,
-    local: options.Local = False,
-    rejects_file: options.RejectsPath = None,
-    output: options.OutputOption = OutputFormat.TEXT,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Extract and load, overlapped: table rows through the cache into DynamoDB.
-
-    Whole items are put: attributes that others added to the same item are gone.
-    The destination table is made where it is missing. Run it again, and it copies
-    again.
-
-    Examples:
-      momento-etl run --local --table movies
-      momento-etl run --table sales.orders --where "placed_on >= '2026-01-01'"
-      momento-etl run --table movies --destination films --output json
-    """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
-    flags = JobFlags(
-        query=query,
-        where=where,
-        columns=columns,
-        key=key,
-        limit=limit,
-        mode=mode,
-        on_unrepresentable=on_unrepresentable,
-        max_rejects=max_rejects,
-        cache=cache,
-        destination=destination,
-        ttl=ttl,
-    )
-
-    def work(report: Report) -> Callable[[], Awaitable[None]]:
-        settings = settle(speaker, config, local=local, source=True, cache=True, sink=True)
-        job = resolve_job(settings, table, flags)
-        chosen = resolve_options(settings, table, flags)
-        report.job, report.cache, report.destination = job.name, job.cache, job.destination
-
-        async def main() -> None:
-            from etlcli import pipeline, wiring
-
-            counters = report.counters
-            source = wiring.open_source(settings, counters)
-            async with (
-                wiring.open_cache(settings, job.cache, counters) as staged,
-                wiring.open_sink(settings, job.destination, counters) as sink,
-            ):
-                await pipeline.run(
-                    job, wiring.recipe_of(chosen), create_options(settings), source, staged, sink, report
-                )
-
-        return main
-
-    transfer(
-        "run",
-        speaker,
-        work,
-        job=table or "",
-        rejects_file=rejects_file,
-        bars=("read", "cached", "written"),
-        follow_up=lambda report: (
-            f"momento-etl inspect-cache {options.quoted(report.job)}"
-            + options.written(cache=cache, config=config, local=local)
-        ),
-    )
+__all__ = ["extract", "load"]
 
 
 def extract(
@@ -101,6 +20,10 @@ def extract(
     columns: options.Columns = None,
     key: options.KeyColumns = None,
     limit: options.Limit = None,
+    mode: options.Mode = None,
+    since: options.Since = None,
+    full_refresh: options.FullRefresh = False,
+    schema_contract: options.SchemaContract = None,
     on_unrepresentable: options.Unrepresentable = None,
     max_rejects: options.MaxRejects = None,
     cache: options.Cache = None,
@@ -127,6 +50,8 @@ def extract(
         columns=columns,
         key=key,
         limit=limit,
+        mode=mode,
+        schema_contract=schema_contract,
         on_unrepresentable=on_unrepresentable,
         max_rejects=max_rejects,
         cache=cache,
@@ -135,7 +60,7 @@ def extract(
 
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settle(speaker, config, local=local, source=True, cache=True)
-        job = resolve_job(settings, table, flags)
+        job = resolve_job(settings, table, flags, IncrementalFlags(since=since, full_refresh=full_refresh))
         chosen = resolve_options(settings, table, flags)
         report.job, report.cache = job.name, job.cache
 
@@ -143,8 +68,13 @@ def extract(
             from etlcli import pipeline, wiring
 
             source = wiring.open_source(settings, report.counters)
-            async with wiring.open_cache(settings, job.cache, report.counters) as staged:
-                await pipeline.extract(job, wiring.recipe_of(chosen), source, staged, report)
+            async with (
+                wiring.open_cache(settings, job.cache, report.counters) as staged,
+                wiring.open_state(
+                    settings, report.counters, wanted=job.incremental is not None or job.freezes_schema
+                ) as state,
+            ):
+                await pipeline.extract(job, wiring.recipe_of(chosen), source, staged, state, report)
 
         return main
 
@@ -166,6 +96,7 @@ def extract(
 def load(
     table: options.Table = None,
     run_id: options.RunId = None,
+    max_deletes: options.MaxDeletes = None,
     max_rejects: options.MaxRejects = None,
     cache: options.Cache = None,
     destination: options.Destination = None,
@@ -187,7 +118,8 @@ def load(
 
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settle(speaker, config, local=local, cache=True, sink=True)
-        job = resolve_job(settings, table, JobFlags(cache=cache, destination=destination, max_rejects=max_rejects))
+        flags = JobFlags(cache=cache, destination=destination, max_rejects=max_rejects, max_deletes=max_deletes)
+        job = resolve_job(settings, table, flags)
         report.job, report.cache, report.destination = job.name, job.cache, job.destination
 
         async def main() -> None:
@@ -196,8 +128,9 @@ def load(
             async with (
                 wiring.open_cache(settings, job.cache, report.counters) as staged,
                 wiring.open_sink(settings, job.destination, report.counters) as sink,
+                wiring.open_state(settings, report.counters) as state,
             ):
-                await pipeline.load(job, run_id, create_options(settings), staged, sink, report)
+                await pipeline.load(job, run_id, create_options(settings), staged, sink, state, report)
 
         return main
 

@@ -5,8 +5,10 @@ outline   its known sections and keys      kinds    what an option takes, and ho
 load      file and environment, merged     names    the rules for names, and default names
 connections  what is configured, what a command needs, Momento's kinds of access
 jobs      one job, with flags, section and defaults
+choose    which jobs: one, several, all of the config's, or a schema's tables
 """
 
+from etlcli.config.choose import Choice, Request, check_request, choose, for_each
 from etlcli.config.connections import (
     Connection,
     connect_embedded,
@@ -17,7 +19,7 @@ from etlcli.config.connections import (
     use_embedded,
 )
 from etlcli.config.example import example_file
-from etlcli.config.jobs import JobFlags, JobOptions, resolve_job, resolve_options
+from etlcli.config.jobs import IncrementalFlags, JobFlags, JobOptions, resolve_job, resolve_options
 from etlcli.config.load import load_settings
 from etlcli.config.momento import MomentoAccess
 from etlcli.config.schema import (
@@ -37,23 +39,29 @@ from etlcli.config.units import format_duration, format_size, parse_duration, pa
 __all__ = [
     "SECTIONS",
     "CacheSettings",
+    "Choice",
     "Connection",
     "DestinationSettings",
     "Half",
+    "IncrementalFlags",
     "JobFlags",
     "JobOptions",
     "MomentoAccess",
     "Option",
     "Origin",
     "PriceSettings",
+    "Request",
     "Settings",
     "SourceSettings",
     "StateSettings",
     "TableSettings",
+    "check_request",
+    "choose",
     "connect_embedded",
     "connection",
     "create_options",
     "example_file",
+    "for_each",
     "format_duration",
     "format_size",
     "load_settings",

@@ -16,9 +16,9 @@ from etlcli.config.schema import SECTIONS, TableSettings
 from etlcli.config.settings import Settings
 from etlcli.config.suggest import listed
 from etlcli.errors import UsageError
-from etlcli.model import Job, Overlap, Selection, Share
+from etlcli.model import Incremental, Job, Selection
 
-__all__ = ["JobFlags", "JobOptions", "resolve_job", "resolve_options"]
+__all__ = ["IncrementalFlags", "JobFlags", "JobOptions", "resolve_job", "resolve_options"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,20 +40,35 @@ class JobFlags:
     on_unrepresentable: str | None = None
     max_rejects: str | None = None
     max_deletes: str | None = None
+    schema_contract: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncrementalFlags:
+    """What the command line gave on where an incremental run begins.
+
+    Attributes:
+        since: Take rows from this value on, instead of from where the last run ended.
+        full_refresh: Take all rows.
+    """
+
+    since: str | None = None
+    full_refresh: bool = False
 
 
 _NO_FLAGS = JobFlags()
+_NO_INCREMENTAL_FLAGS = IncrementalFlags()
+# What makes one run take less than its job does, or other rows.
+_NARROWING = ("query", "where", "columns", "limit")
 _TABLES = SECTIONS["tables"]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_OF_TABLE = TableSettings()
 
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How a job's rows are turned into items and put.
+    """How a job's rows are turned into items.
 
     Attributes:
-        mode: What becomes of items that are there already.
         on_unrepresentable: What becomes of numbers that DynamoDB cannot hold.
         json: How json and jsonb columns arrive.
         null: What a NULL becomes.
@@ -65,14 +80,8 @@ class JobOptions:
         mask: Columns to what hides their values.
         mask_key: The secret key of ``hmac`` masks.
         transform: The user's own function, ``module:function``.
-        max_deletes: The most items that mode ``replace`` may delete.
-        mark: The attribute that mode ``replace`` marks items with.
-        incremental_key: The column that tells what is new; None to take all.
-        overlap: How far an incremental run reaches back; None for the default of the column's type.
-        schema_contract: What happens when columns changed.
     """
 
-    mode: Literal["upsert", "replace"] = "upsert"
     on_unrepresentable: Literal["reject", "string", "fail"] = "reject"
     json: Literal["native", "string"] = "native"
     null: Literal["absent", "null"] = "absent"
@@ -84,14 +93,14 @@ class JobOptions:
     mask: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     mask_key: str | None = field(default=None, repr=False)
     transform: str | None = None
-    max_deletes: Share = _OF_TABLE.max_deletes
-    mark: str = _OF_TABLE.mark
-    incremental_key: str | None = None
-    overlap: Overlap | None = None
-    schema_contract: Literal["evolve", "freeze"] = "evolve"
 
 
-def resolve_job(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAGS) -> Job:
+def resolve_job(
+    settings: Settings,
+    name: str | None,
+    flags: JobFlags = _NO_FLAGS,
+    incremental: IncrementalFlags = _NO_INCREMENTAL_FLAGS,
+) -> Job:
     """Fill in a job: flags beat its section, and its section beats the defaults.
 
     ``name`` is a ``[tables.NAME]`` section if there is one, else a table's name as typed. The job is called like the
@@ -103,6 +112,7 @@ def resolve_job(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAG
         settings: The configuration.
         name: What ``--table`` (or the command's argument) gave.
         flags: What the command line gave besides.
+        incremental: What it gave on where an incremental run begins.
 
     Raises:
         UsageError: A flag has a wrong value, or no job can be made of them.
@@ -110,6 +120,7 @@ def resolve_job(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAG
     """
     name = _given_name(settings, name, flags)
     job, wanted = _wanted(settings, name, flags)
+    _refuse_partial_replace(job, wanted)
     selection = Selection(
         table=(wanted.source or name) if wanted.query is None else None,
         query=wanted.query,
@@ -127,6 +138,14 @@ def resolve_job(settings: Settings, name: str | None, flags: JobFlags = _NO_FLAG
         max_cached_bytes=settings.cache.max_cached_bytes,
         max_rejects=wanted.max_rejects,
         layout=settings.cache.layout,
+        mode=wanted.mode,
+        mark=wanted.mark,
+        max_deletes=wanted.max_deletes,
+        incremental=_incremental(job, wanted, incremental),
+        narrowed_by=tuple(
+            _TABLES.options[option].flag or option for option in _NARROWING if getattr(flags, option) is not None
+        ),
+        freezes_schema=wanted.schema_contract == "freeze",
     )
 
 
@@ -141,7 +160,6 @@ def resolve_options(settings: Settings, name: str | None, flags: JobFlags = _NO_
     if problem := settings.deferred.get(_mask_key(job)):
         raise as_error([problem])
     return JobOptions(
-        mode=wanted.mode,
         on_unrepresentable=wanted.on_unrepresentable,
         json=wanted.json,
         null=wanted.null,
@@ -153,12 +171,39 @@ def resolve_options(settings: Settings, name: str | None, flags: JobFlags = _NO_
         mask=wanted.mask or _NOTHING,
         mask_key=wanted.mask_key,
         transform=wanted.transform,
-        max_deletes=wanted.max_deletes,
-        mark=wanted.mark,
-        incremental_key=wanted.incremental_key,
-        overlap=wanted.overlap,
-        schema_contract=wanted.schema_contract,
     )
+
+
+def _incremental(job: str, wanted: TableSettings, flags: IncrementalFlags) -> Incremental | None:
+    """Put together how the job takes only what is new."""
+    wanted_by = {"--since": flags.since is not None, "--full-refresh": flags.full_refresh}
+    given = [name for name, is_given in wanted_by.items() if is_given]
+    if len(given) > 1:
+        raise UsageError("--since and --full-refresh exclude each other", hint="Give one of them.")
+    if wanted.incremental_key is None:
+        if given:
+            raise UsageError(
+                f"{given[0]}, and the job {job} is not an incremental one",
+                hint=f"Name the column that grows with every change, below {header(_TABLES, job)}:"
+                ' incremental_key = "updated_at"',
+            )
+        return None
+    return Incremental(wanted.incremental_key, wanted.overlap, flags.since, flags.full_refresh)
+
+
+def _refuse_partial_replace(job: str, wanted: TableSettings) -> None:
+    """Refuse mode ``replace`` where a run does not see all rows: it would remove those that it does not see."""
+    partial = [
+        f"{option} ({_TABLES.options[option].flag})" if _TABLES.options[option].flag else option
+        for option in ("query", "where", "limit", "incremental_key")
+        if getattr(wanted, option) is not None
+    ]
+    if wanted.mode == "replace" and partial:
+        raise UsageError(
+            f"mode replace of {job} does not go with {listed(partial)}",
+            hint="It removes the items of rows that the source no longer has, and must see all of them. Take mode"
+            " upsert, or read the whole table.",
+        )
 
 
 def _given_name(settings: Settings, name: str | None, flags: JobFlags) -> str:

@@ -36,7 +36,7 @@ from etlcli.config.kinds import (
     Tags,
     Text,
 )
-from etlcli.model import Overlap, Share
+from etlcli.model import DEFAULT_MARK, DEFAULT_MAX_DELETES, Overlap, Share
 
 __all__ = [
     "LIBPQ_VARIABLES",
@@ -427,14 +427,14 @@ class TableSettings:
         "Mode replace: the most items that may be deleted, as a number or a percentage of this job's items; with more"
         " nothing is deleted, and the run fails.",
         example='"50%"',
-        default=Share(Decimal(50), is_percentage=True),
+        default=DEFAULT_MAX_DELETES,
         flag="--max-deletes",
     )
     mark: str = option(
         Text("an attribute's name"),
         "Mode replace: the attribute that marks the items which this job wrote.",
         example='"_momento_etl"',
-        default="_momento_etl",
+        default=DEFAULT_MARK,
     )
     incremental_key: str | None = option(
         Text("a column's name"),
@@ -454,6 +454,7 @@ class TableSettings:
         " says so, and goes on. freeze: it fails.",
         example='"evolve"',
         default="evolve",
+        flag="--schema-contract",
     )
 
 
@@ -488,7 +489,7 @@ class PriceSettings:
     )
     dynamodb_read: Decimal = option(
         Price(),
-        "A million read request units (the same page and day); mode replace scans the table.",
+        "A million read request units (the same page, as quoted on 2026-10-04); mode replace scans the table.",
         example="0.125",
         default=Decimal("0.125"),
     )

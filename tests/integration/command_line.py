@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import secrets
 import select
 import struct
 import subprocess
@@ -100,7 +101,7 @@ class CommandLine:
 
     @classmethod
     def on(cls, stack: Stack, postgres_url: str, folder: Path) -> CommandLine:
-        """Configure all three services through the environment."""
+        """Configure all three services through the environment, and a state table that nobody else has."""
         password = re.search(r"//[^:/@]+:([^@]+)@", postgres_url)
         return cls(
             {
@@ -108,6 +109,7 @@ class CommandLine:
                 "MOMENTO_LOCAL": stack.momento,
                 "AWS_ENDPOINT_URL_DYNAMODB": stack.dynamodb_url,
                 "AWS_REGION": "us-east-1",
+                "MOMENTO_ETL_STATE_TABLE": f"state-{secrets.token_hex(6)}",
                 "AWS_ACCESS_KEY_ID": "test",
                 "AWS_SECRET_ACCESS_KEY": PLANTED[0],
                 "AWS_SESSION_TOKEN": PLANTED[1],

@@ -1,6 +1,7 @@
 """A DynamoDB that answers and forgets, on loopback: for what moto would be too slow or too obliging for.
 
-It knows CreateTable, DescribeTable and BatchWriteItem, counts what it is sent, and can be told to hold answers back.
+It knows CreateTable, DescribeTable and BatchWriteItem, and of the state table as much as a run needs of one that stays
+empty. It counts what it is sent, and can be told to hold answers back or to refuse.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import json
 import threading
 from collections import Counter
+from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,19 +19,30 @@ from aiohttp import web
 __all__ = ["Responder"]
 
 _PUT = b'"PutRequest"'
+_EMPTY: dict[str, dict[str, Any]] = {
+    "DescribeTimeToLive": {},
+    "GetItem": {},
+    "PutItem": {},
+    "Query": {"Items": []},
+    "UpdateItem": {},
+    "UpdateTimeToLive": {},
+}
 
 
 class Responder:
     """Serves from a thread of its own while its context lasts.
 
     Args:
+        deny: Actions that this user may not call; with a table's name behind a colon, not on this table.
         hold_after: Actions of which only so many calls are answered before ``release``.
     """
 
-    def __init__(self, **hold_after: int) -> None:
+    def __init__(self, *, deny: Collection[str] = (), **hold_after: int) -> None:
+        self._deny = deny
         self.url = ""
         self.items = 0
         self.calls: Counter[str] = Counter()
+        self.last: dict[str, bytes] = {}
         self._hold_after = hold_after
         self._tables: dict[str, dict[str, Any]] = {}
         self._changed = threading.Condition()
@@ -80,10 +93,14 @@ class Responder:
         body = await request.read()
         with self._changed:
             self.calls[action] += 1
+            self.last[action] = body
             number = self.calls[action]
             self._changed.notify_all()
         if number > self._hold_after.get(action, number):
             await self._released.wait()
+        if self._deny and {action, f"{action}:{json.loads(body).get('TableName')}"} & {*self._deny}:
+            denied = "com.amazon.coral.service#AccessDeniedException"
+            return _json({"__type": denied, "Message": f"User: ada is not authorized to perform: {action}"}, 400)
         match action:
             case "BatchWriteItem":
                 self.items += body.count(_PUT)
@@ -97,6 +114,8 @@ class Responder:
                 if known is None:
                     return _json({"__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException"}, 400)
                 return _json({"Table": {**known, "TableStatus": "ACTIVE"}})
+        if action in _EMPTY:
+            return _json(_EMPTY[action])
         return _json({"__type": "com.amazon.coral.service#UnknownOperationException"}, 400)
 
 

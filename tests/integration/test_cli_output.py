@@ -22,6 +22,7 @@ COMMANDS = (
     "load",
     "inspect-cache",
     "create-table",
+    "history",
     "local",
     "local up",
     "local down",
@@ -57,7 +58,7 @@ def test_help_and_version(bare: CommandLine) -> None:
     assert "[default: the primary key]" in run_help
     assert "momento-etl run --local --table movies" in run_help
     # An example on two lines could not be pasted.
-    for result in each[:5]:
+    for result in each[:6]:
         examples = re.findall(r"^ +momento-etl .*$", result.out, re.MULTILINE)
         assert examples, result
         assert all(len(example.rstrip()) < 80 for example in examples), result

@@ -55,6 +55,12 @@ def test_items_look_as_the_config_says(
     summary = command_line("run", "--table", "people", "--output", "json", code=3).json
     assert (summary["rows_extracted"], summary["rows_loaded"], summary["rows_rejected"]) == (3, 2, 1)
     assert summary["rejects"][0]["rule"] == "key-null"
+    (file,) = tmp_path.glob("people-*.jsonl")
+    rejected = json.loads(file.read_text())
+    # What was read, under the names of its columns: neither renamed nor cast, but masked.
+    assert rejected["row"] == {"id": "3", "name": "drop me", "email": "***", "score": "7"}
+    assert rejected["types"] == {"id": "integer", "name": "text", "email": "text", "score": "numeric"}
+    assert "--where" in rejected["hint"]
     hashed = hashlib.sha256(b"ada@example.org").hexdigest()
     ada = {
         "pk": {"S": "PERSON#0001"},
@@ -156,12 +162,3 @@ def test_rejected_rows_are_kept_in_a_file_and_have_a_bound(
         command_line(*arguments, "--max-rejects", most, "--rejects-file", "/dev/null", code=3)
     full = command_line(*arguments, "--rejects-file", "/dev/full", code=3)
     assert full.err.count("No space left on device") == 1
-
-
-def test_options_that_are_not_built_yet_are_refused(
-    command_line: CommandLine, schema: Schema, unique: str, tmp_path: Path
-) -> None:
-    schema.execute("create table t as select 1 as id")
-    (tmp_path / "momento-etl.toml").write_text('[tables.t]\nmode = "replace"\nincremental_key = "id"\n')
-    failed = command_line.fails("run", "--table", "t", "--cache", unique, "--destination", unique, code=2)
-    assert 'not available in this version: mode = "replace", incremental_key' in failed.json["error"]["message"]

@@ -11,8 +11,9 @@ import copy
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import orjson
 import pytest
@@ -22,18 +23,30 @@ from etlcli.cache import packed, staging
 from etlcli.cache.momento import MomentoCache
 from etlcli.cache.staging import RUNS_KEPT, Staging
 from etlcli.config.momento import MomentoAccess
-from etlcli.encoding import PLAIN, Recipe
-from etlcli.errors import CacheError, ChunkError, EtlError, SinkError, SourceError, Unavailable, UsageError
+from etlcli.encoding import PLAIN, Recipe, ShapeOptions, Transform
+from etlcli.errors import (
+    CacheError,
+    ChunkError,
+    ConfigError,
+    EtlError,
+    SinkError,
+    SourceError,
+    TerminalError,
+    Unavailable,
+    UsageError,
+)
 from etlcli.inspection import check_chunks, find_row, inspect_job, list_rejects
 from etlcli.local.momento.server import MomentoServer, serve
-from etlcli.model import CREATE_DEFAULTS, Job, Key, KeyAttribute, Relation, Selection
+from etlcli.model import CREATE_DEFAULTS, ItemMark, Job, Key, KeyAttribute, Layout, Relation, Selection, Share
 from etlcli.ports import Cache, Refusal
 from etlcli.progress import Counters
 from etlcli.report import Report
 from etlcli.retry import RetryPolicy
+from etlcli.state import NullState
 from tests.contract.fakes.cache import Call, FakeAccount, FakeCache
 from tests.contract.fakes.sink import FakeSink, FakeTable
 from tests.contract.fakes.source import FakeSource, Row, column
+from tests.contract.fakes.state import FakeState
 
 BOUND = 60  # seconds after which a test is given up
 CHUNK_BYTES = 4000
@@ -76,7 +89,7 @@ def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         waited += seconds / 20
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(staging, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(staging, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
     monkeypatch.setattr(staging, "time", SimpleNamespace(time=lambda: time.time() + waited))
 
 
@@ -95,6 +108,7 @@ class World:
     refuse: Callable[[dict[str, Any]], str | None] | None = None
     report: Report = field(default_factory=lambda: Report("movies"))
     sink_of: Callable[..., FakeSink] = FakeSink
+    state: FakeState = field(default_factory=FakeState)
 
     def begun(self) -> Report:
         self.report = Report(self.job.name)
@@ -105,19 +119,21 @@ class World:
 
     async def extract(self) -> Report:
         report = self.begun()
-        await pipeline.extract(self.job, self.recipe, self.source, self.cache, report)
+        await pipeline.extract(self.job, self.recipe, self.source, self.cache, self.state, report)
         return report
 
     async def load(self, run_id: str | None = None, sink: FakeSink | None = None) -> Report:
         report = self.begun()
-        await pipeline.load(self.job, run_id, CREATE_DEFAULTS, self.cache, sink or self.sink(), report)
+        await pipeline.load(self.job, run_id, CREATE_DEFAULTS, self.cache, sink or self.sink(), self.state, report)
         return report
 
     async def run(self, sink: FakeSink | None = None) -> Report:
         report = self.begun()
         if sink is not None:
             sink.counters = report.counters
-        await pipeline.run(self.job, self.recipe, CREATE_DEFAULTS, self.source, self.cache, sink or self.sink(), report)
+        await pipeline.run(
+            self.job, self.recipe, CREATE_DEFAULTS, self.source, self.cache, sink or self.sink(), self.state, report
+        )
         return report
 
     @property
@@ -1121,3 +1137,333 @@ def test_an_old_runs_ledger_that_has_expired_hides_nothing() -> None:
                 await ask()
 
     play(scenario, fake_world(movies(200)))
+
+
+# Mode replace
+
+
+REPLACE = replace(JOB, mode="replace")
+MARK = "_momento_etl"
+BY_HAND = {"movie_id": {"N": "900001"}, "title": {"S": "by hand"}, MARK: {"N": "1"}}
+
+
+def unmarked(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in found.items() if name != MARK} for found in items]
+
+
+def placed(world: World, *items: dict[str, Any]) -> None:
+    """Write items past the program."""
+    for found in items:
+        world.tables["movies"].items[orjson.dumps(found["movie_id"]).decode(),] = found
+
+
+async def in_one_go(world: World) -> Report:
+    return await world.run()
+
+
+async def in_two(world: World) -> Report:
+    return await world.load((await world.extract()).run_id)
+
+
+WAYS = pytest.mark.parametrize("transfer", [in_one_go, in_two])
+Transfer: TypeAlias = Callable[[World], Awaitable[Report]]
+
+
+@WAYS
+@pytest.mark.parametrize("layout", ["packed", "rows"])
+def test_replace_removes_what_is_gone_and_nothing_else(
+    play_both: Callable[[Scenario], None], transfer: Transfer, layout: Layout
+) -> None:
+    async def scenario(world: World) -> None:
+        world.job = replace(REPLACE, layout=layout)
+        world.source.rows = movies(300)
+        first = await transfer(world)
+        assert (first.mode, first.counters.items_deleted) == ("replace", 0)
+        assert unmarked(world.items) == [item(row) for row in movies(300)]
+        placed(world, BY_HAND)
+        world.source.rows = movies(400, "new")[150:]
+        second = await transfer(world)
+        assert second.counters.items_deleted == 150
+        assert unmarked(world.items[:-1]) == [item(row) for row in movies(400, "new")[150:]]
+        assert world.items[-1] == BY_HAND
+        mark = (await world.state.ensure_mark("movies")).value(str(second.run_id))
+        assert {found[MARK]["S"] for found in world.items[:-1]} == {mark}
+        assert world.figures == (250, 250, 0)
+
+    play_both(scenario)
+
+
+@WAYS
+def test_two_jobs_leave_each_others_items_alone(transfer: Transfer) -> None:
+    async def scenario(world: World) -> None:
+        other = replace(world, job=replace(REPLACE, name="actors"), source=FakeSource(MOVIES, movies(2000)[1000:]))
+        await transfer(world)
+        await transfer(other)
+        assert len(world.items) == 1300
+        world.source.rows = movies(200)
+        assert (await transfer(world)).counters.items_deleted == 100
+        other.source.rows = movies(1600)[1000:]
+        assert (await transfer(other)).counters.items_deleted == 400
+        assert unmarked(world.items) == [item(row) for row in [*movies(200), *movies(1600)[1000:]]]
+
+    play(scenario, fake_world(movies(300), job=REPLACE))
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("bound", "gone", "removed"),
+    [
+        (Share(Decimal(50), is_percentage=True), 50, True),
+        (Share(Decimal(50), is_percentage=True), 51, False),
+        (Share(Decimal("12.5"), is_percentage=True), 12, True),
+        (Share(Decimal("12.5"), is_percentage=True), 13, False),
+        (Share(Decimal(7), is_percentage=False), 7, True),
+        (Share(Decimal(7), is_percentage=False), 8, False),
+        (Share(Decimal(0), is_percentage=False), 0, True),
+        (Share(Decimal(0), is_percentage=True), 1, False),
+        (Share(Decimal(100), is_percentage=True), 100, True),
+    ],
+    ids=str,
+)
+def test_never_more_than_may_be_removed(transfer: Transfer, bound: Share, gone: int, *, removed: bool) -> None:
+    async def scenario(world: World) -> None:
+        await transfer(world)
+        placed(world, *({"movie_id": {"N": str(number)}} for number in range(2000, 2400)))
+        world.job = replace(world.job, max_deletes=bound)
+        world.source.rows = movies(100, "new")[gone:]
+        if removed:
+            assert (await transfer(world)).counters.items_deleted == gone
+        else:
+            with pytest.raises(TerminalError, match=rf"{gone} of the 100 items.*none was") as caught:
+                await transfer(world)
+            assert "--max-deletes" in str(caught.value.hint)
+            assert world.report.counters.items_deleted == 0
+            # Everything new is in place, and what is to go can go later.
+            world.job = replace(world.job, max_deletes=Share(Decimal(100), is_percentage=True))
+            left = unmarked(world.items)[: -400 or None]
+            assert left == [item(row) for row in [*movies(gone), *movies(100, "new")[gone:]]]
+            assert (await world.load()).counters.items_deleted == gone
+        assert unmarked(world.items)[:-400] == [item(row) for row in movies(100, "new")[gone:]]
+        assert len(world.items) == 500 - gone
+
+    play(scenario, fake_world(movies(100), job=REPLACE))
+
+
+@WAYS
+@pytest.mark.parametrize("every", [2, 77])
+def test_a_rejected_rows_old_item_stays(play_both: Callable[[Scenario], None], transfer: Transfer, every: int) -> None:
+    rows = [row for row in with_rejects(700, every) if int(str(row[0])) % 5]  # every fifth is gone
+    rejected = [str(row[0]) for row in rows if row[2] == "NaN"]
+    refused = [str(row[0]) for row in rows if row[2] != "NaN" and int(str(row[0])) % 3 == 0]
+
+    def refuse(found: dict[str, Any]) -> str | None:
+        return "no threes" if int(found["movie_id"]["N"]) % 3 == 0 else None
+
+    async def scenario(world: World) -> None:
+        world.job = REPLACE
+        world.source.rows = movies(700, "old")
+        await transfer(world)
+        old = {found["movie_id"]["N"]: found for found in unmarked(world.items)}
+        world.source.rows, world.refuse = rows, refuse
+        report = await transfer(world)
+        assert report.counters.rows_rejected == len(rejected) + len(refused)
+        assert report.counters.items_deleted == 140
+        found = {it["movie_id"]["N"]: it for it in unmarked(world.items)}
+        assert found.keys() == {str(row[0]) for row in rows}
+        for row in rows:
+            number = str(row[0])
+            assert found[number] == (old[number] if number in {*rejected, *refused} else item(row))
+        # Once the rows are good again, nothing of it is left; and once they are gone, their items go.
+        world.refuse = None
+        world.source.rows = [row for row in movies(700) if str(row[0]) in found]
+        assert (await transfer(world)).counters.items_deleted == 0
+        world.source.rows = [row for row in movies(700) if str(row[0]) in found.keys() - rejected[:5]]
+        assert (await transfer(world)).counters.items_deleted == 5
+
+    play_both(scenario)
+
+
+@WAYS
+def test_rejects_that_the_cache_lost_keep_everything_in_place(transfer: Transfer) -> None:
+    async def scenario(world: World) -> None:
+        await transfer(world)
+        world.source.rows = with_rejects(250, 2)
+        stored: list[Call] = []
+
+        def fault(call: Call) -> EtlError | None:
+            if call.name == "get" and call.key.endswith("rejects/extract/1"):
+                world.account.caches["etl"].pop(call.key, None)
+            stored.append(call)
+            return None
+
+        world.account.fault = fault
+        with pytest.raises(CacheError, match=r"125 rows were rejected.*only 100 of them") as caught:
+            await transfer(world)
+        assert "--ttl" in str(caught.value.hint)
+        assert world.report.counters.items_deleted == 0
+        assert len(world.items) == 300
+        world.account.fault = None
+        assert (await transfer(world)).counters.items_deleted == 50
+
+    play(scenario, fake_world(movies(300), job=REPLACE))
+
+
+@WAYS
+def test_rejects_that_lag_behind_are_waited_for(transfer: Transfer) -> None:
+    async def scenario(world: World) -> None:
+        await transfer(world)
+        world.account.lag = 3
+        world.source.rows = with_rejects(250, 2)
+        assert (await transfer(world)).counters.items_deleted == 50
+        assert len(world.items) == 250
+
+    play(scenario, fake_world(movies(300), job=REPLACE))
+
+
+def hook(found: dict[str, Any]) -> dict[str, Any] | None:
+    if "raise" in found["title"]:
+        raise ValueError("not this one")
+    return None if "drop" in found["title"] else found
+
+
+HOOKED = Recipe(shape=ShapeOptions(transforms=True), transform=Transform("mine:hook", hook, "digest"))
+
+
+@WAYS
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_only_a_transform_could_tell_is_not_guessed_at(transfer: Transfer, *, refused: bool) -> None:
+    async def scenario(world: World) -> None:
+        await transfer(world)
+        (number, _, rating), *rest = movies(300)[20:]
+        world.source.rows = [(number, "raise" if not refused else "refuse", rating), *rest]
+        if refused:
+            # The item that DynamoDB refuses is at hand, and its key with it.
+            assert (await transfer(world)).counters.items_deleted == 20
+        else:
+            with pytest.raises(TerminalError, match="1 row was rejected, and only mine:hook could tell"):
+                await transfer(world)
+            assert world.report.counters.items_deleted == 0
+        assert {found["movie_id"]["N"] for found in world.items} >= {str(row[0]) for row in movies(300)[20:]}
+        assert len(world.items) == (280 if refused else 300)
+
+    world = fake_world(movies(300), job=REPLACE, recipe=HOOKED)
+    world.refuse = lambda found: "no" if found["title"]["S"] == "refuse" else None
+    play(scenario, world)
+
+
+@WAYS
+def test_what_a_transform_drops_has_no_row_any_more(transfer: Transfer) -> None:
+    async def scenario(world: World) -> None:
+        await transfer(world)
+        world.source.rows = [(number, f"drop {title}", rating) for number, title, rating in movies(9)] + movies(300)[9:]
+        assert (await transfer(world)).counters.items_deleted == 9
+        assert len(world.items) == 291
+
+    play(scenario, fake_world(movies(300), job=REPLACE, recipe=HOOKED))
+
+
+@WAYS
+def test_what_was_written_without_a_mark_is_never_removed(transfer: Transfer) -> None:
+    upsert, marks = JOB, REPLACE
+
+    async def scenario(world: World) -> None:
+        await transfer(world)
+        world.job, world.source.rows = marks, movies(200)
+        assert (await transfer(world)).counters.items_deleted == 0
+        assert len(world.items) == 300
+        # In mode upsert again: what it puts has no mark any more, and so stays.
+        world.job, world.source.rows = upsert, movies(100)
+        assert (await transfer(world)).mode == "upsert"
+        assert [MARK in found for found in world.items] == [False] * 100 + [True] * 100 + [False] * 100
+        world.job, world.source.rows = replace(marks, max_deletes=Share(Decimal(100), is_percentage=False)), movies(50)
+        assert (await transfer(world)).counters.items_deleted == 100
+        assert [found["movie_id"]["N"] for found in world.items] == [str(n) for n in [*range(100), *range(200, 300)]]
+
+    play(scenario, fake_world(movies(300), job=upsert))
+
+
+@pytest.mark.parametrize("command", ["run", "load"])
+def test_without_a_state_table_there_is_no_mark_and_nothing_is_begun(command: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.extract()  # it needs none
+        before = dict(world.entries)
+        world.state = cast(FakeState, NullState())
+        with pytest.raises(ConfigError, match="state table") as caught:
+            await getattr(world, command)()
+        assert caught.value.hint
+        assert (world.tables, dict(world.entries)) == ({}, before)
+
+    play(scenario, fake_world(movies(30), job=REPLACE))
+
+
+@pytest.mark.parametrize("command", ["run", "load"])
+def test_a_run_that_fails_removes_nothing_and_the_next_does(command: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.run()
+        world.source.rows = movies(2000, "new")[100:]
+        await world.extract()
+        sink = world.sink()
+        sink.errors = [SinkError("no more", hint="wait")]
+        sink.puts.clear()
+        with pytest.raises(SinkError):
+            await getattr(world, command)(sink=sink)
+        assert world.report.counters.items_deleted == 0
+        assert len(world.items) == 2000
+        assert (await getattr(world, command)()).counters.items_deleted == 100
+        assert unmarked(world.items) == [item(row) for row in movies(2000, "new")[100:]]
+
+    play(scenario, fake_world(movies(2000), job=REPLACE))
+
+
+def test_an_old_extraction_that_is_loaded_again_removes_nothing_of_a_newer_one() -> None:
+    async def scenario(world: World) -> None:
+        first = await world.run()
+        world.source.rows = movies(300, "new")[100:]
+        await world.run()
+        world.job = replace(world.job, max_deletes=Share(Decimal(100), is_percentage=True))
+        assert (await world.load(first.run_id)).counters.items_deleted == 0
+        assert unmarked(world.items) == [item(row) for row in [*movies(200), *movies(300, "new")[200:]]]
+        # And what it brought back goes with the next run.
+        assert (await world.run()).counters.items_deleted == 100
+        assert unmarked(world.items) == [item(row) for row in movies(300, "new")[100:]]
+
+    play(scenario, fake_world(movies(200), job=REPLACE))
+
+
+@WAYS
+def test_what_somebody_writes_meanwhile_is_theirs(transfer: Transfer) -> None:
+    async def scenario(world: World) -> None:
+        await transfer(world)
+        world.source.rows = movies(300)[10:]
+
+        class Busy(FakeSink):
+            async def sweep(self, mark: ItemMark) -> int:
+                self.meanwhile = lambda: placed(world, {"movie_id": {"N": "3"}, "title": {"S": "mine now"}})
+                return await super().sweep(mark)
+
+        world.sink_of = Busy
+        assert (await transfer(world)).counters.items_deleted == 9
+        assert world.items[0] == {"movie_id": {"N": "3"}, "title": {"S": "mine now"}}
+        assert len(world.items) == 291
+
+    play(scenario, fake_world(movies(300), job=REPLACE))
+
+
+@WAYS
+def test_a_source_that_is_empty_all_of_a_sudden_empties_nothing(transfer: Transfer) -> None:
+    async def scenario(world: World) -> None:
+        await transfer(world)
+        world.source.rows = []
+        with pytest.raises(TerminalError, match="300 of the 300 items"):
+            await transfer(world)
+        assert len(world.items) == 300
+
+    play(scenario, fake_world(movies(300), job=REPLACE))
+
+
+@WAYS
+def test_an_empty_source_and_an_empty_table_are_no_error(transfer: Transfer) -> None:
+    async def scenario(world: World) -> None:
+        assert (await transfer(world)).counters.items_deleted == 0
+
+    play(scenario, fake_world([], job=REPLACE))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from etlcli.config import (
     SECTIONS,
+    IncrementalFlags,
     JobFlags,
     JobOptions,
     Settings,
@@ -17,7 +18,7 @@ from etlcli.config import (
 )
 from etlcli.config.names import default_name, is_valid_name, job_name
 from etlcli.errors import ConfigError, UsageError
-from etlcli.model import Job, Overlap, Selection, Share
+from etlcli.model import DEFAULT_MARK, DEFAULT_MAX_DELETES, Incremental, Job, Overlap, Selection, Share
 
 CONFIG = """
 [cache]
@@ -135,8 +136,8 @@ def test_a_section_with_everything(settings: Settings) -> None:
         ttl_seconds=60,
         max_cached_bytes=2_000_000,
     )
-    assert resolve_options(settings, "orders") == JobOptions("upsert", "fail", "string")
-    assert resolve_options(settings, "movies") == JobOptions("upsert", "reject", "native")
+    assert resolve_options(settings, "orders") == JobOptions("fail", "string")
+    assert resolve_options(settings, "movies") == JobOptions("reject", "native")
 
 
 def test_flags_beat_the_section(settings: Settings) -> None:
@@ -159,6 +160,7 @@ def test_flags_beat_the_section(settings: Settings) -> None:
         key=("c",),
         ttl_seconds=7200,
         max_cached_bytes=2_000_000,
+        narrowed_by=("--where", "--columns", "--limit"),
     )
     assert resolve_options(settings, "orders", flags).on_unrepresentable == "string"
 
@@ -180,9 +182,18 @@ transform = "my.transforms:clean"
 max_rejects = "0.5%"
 max_deletes = 10
 mark = "_mine"
+schema_contract = "freeze"
+"""
+
+NEW_ROWS = """
+[tables.events]
 incremental_key = "updated_at"
 overlap = "10m"
-schema_contract = "freeze"
+[tables.numbered]
+incremental_key = "id"
+overlap = 50
+where = "id > 0"
+[tables.plain]
 """
 
 
@@ -195,7 +206,6 @@ def test_a_section_with_transforms(tmp_path: Path) -> None:
     settings = transformed(tmp_path, {"KEY": "s3cret"})
     options = resolve_options(settings, "orders")
     assert options == JobOptions(
-        mode="replace",
         null="null",
         timestamps="epoch",
         drop=("note",),
@@ -210,13 +220,11 @@ def test_a_section_with_transforms(tmp_path: Path) -> None:
         mask={"email": "hmac"},
         mask_key="s3cret",
         transform="my.transforms:clean",
-        max_deletes=Share(Decimal(10), is_percentage=False),
-        mark="_mine",
-        incremental_key="updated_at",
-        overlap=Overlap(600, is_duration=True),
-        schema_contract="freeze",
     )
-    assert resolve_job(settings, "orders").layout == "rows"
+    job = resolve_job(settings, "orders")
+    assert (job.layout, job.mode, job.mark, job.freezes_schema) == ("rows", "replace", "_mine", True)
+    assert job.max_deletes == Share(Decimal(10), is_percentage=False)
+    assert job.incremental is None
     assert "s3cret" not in repr(options)
 
 
@@ -225,9 +233,99 @@ def test_flags_for_bounds_beat_the_section(tmp_path: Path) -> None:
     assert resolve_job(settings, "orders").max_rejects == Share(Decimal("0.5"), is_percentage=True)
     flags = JobFlags(max_rejects="7", max_deletes="1%", mode="upsert")
     assert resolve_job(settings, "orders", flags).max_rejects == Share(Decimal(7), is_percentage=False)
-    options = resolve_options(settings, "orders", flags)
-    assert options.max_deletes == Share(Decimal(1), is_percentage=True)
-    assert options.mode == "upsert"
+    job = resolve_job(settings, "orders", flags)
+    assert job.max_deletes == Share(Decimal(1), is_percentage=True)
+    assert job.mode == "upsert"
+
+
+def test_the_defaults_of_a_job(settings: Settings) -> None:
+    job = resolve_job(settings, "movies")
+    assert (job.mode, job.mark, job.max_deletes) == ("upsert", DEFAULT_MARK, DEFAULT_MAX_DELETES)
+    assert (job.incremental, job.narrowed_by, job.freezes_schema) == (None, (), False)
+
+
+def test_a_schema_contract_on_the_command_line_beats_the_section(tmp_path: Path) -> None:
+    settings = transformed(tmp_path, {"KEY": "k"})
+    assert resolve_job(settings, "orders").freezes_schema
+    assert not resolve_job(settings, "orders", JobFlags(schema_contract="evolve")).freezes_schema
+    assert resolve_job(settings, "other", JobFlags(schema_contract="freeze")).freezes_schema
+    with pytest.raises(UsageError, match='--schema-contract has to be "evolve" or "freeze"; found "thaw"'):
+        resolve_job(settings, "orders", JobFlags(schema_contract="thaw"))
+
+
+def test_incremental_jobs(tmp_path: Path) -> None:
+    settings = make(tmp_path, NEW_ROWS)
+    events = resolve_job(settings, "events")
+    assert events.incremental == Incremental("updated_at", Overlap(600, is_duration=True))
+    assert resolve_job(settings, "numbered").incremental == Incremental("id", Overlap(50, is_duration=False))
+    since = resolve_job(settings, "events", JobFlags(), IncrementalFlags(since="2026-08-14"))
+    assert since.incremental == Incremental("updated_at", Overlap(600, is_duration=True), since="2026-08-14")
+    full = resolve_job(settings, "numbered", JobFlags(), IncrementalFlags(full_refresh=True))
+    assert full.incremental == Incremental("id", Overlap(50, is_duration=False), full_refresh=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("events", IncrementalFlags(since="1", full_refresh=True), "--since and --full-refresh exclude each other"),
+        ("plain", IncrementalFlags(since=""), "--since, and the job plain is not an incremental one"),
+        ("plain", IncrementalFlags(full_refresh=True), "--full-refresh, and the job plain is not an incremental one"),
+        ("other", IncrementalFlags(full_refresh=True), "the job other is not an incremental one"),
+    ],
+)
+def test_flags_that_only_incremental_jobs_take(
+    tmp_path: Path, name: str, flags: IncrementalFlags, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_job(make(tmp_path, NEW_ROWS), name, JobFlags(), flags)
+    assert message in caught.value.message
+    assert caught.value.hint
+    if name != "events":
+        assert f"[tables.{name}]: incremental_key = " in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("flags", "narrowed_by"),
+    [
+        (JobFlags(), ()),
+        (JobFlags(limit=5), ("--limit",)),
+        (JobFlags(where="id > 5"), ("--where",)),
+        (JobFlags(columns="id"), ("--columns",)),
+        (JobFlags(query="select 1 as id"), ("--query",)),
+        (JobFlags(where="true", columns="id", limit=1), ("--where", "--columns", "--limit")),
+        (JobFlags(key="id", cache="elsewhere", destination="elsewhere", ttl="1h", mode="upsert"), ()),
+    ],
+)
+def test_what_narrows_a_run(tmp_path: Path, flags: JobFlags, narrowed_by: tuple[str, ...]) -> None:
+    # What the section says is the job itself: its `where` narrows nothing.
+    settings = make(tmp_path, NEW_ROWS)
+    assert resolve_job(settings, "numbered", flags).narrowed_by == narrowed_by
+
+
+@pytest.mark.parametrize(
+    ("section", "flags", "named"),
+    [
+        ('mode = "replace"', JobFlags(limit=1), "limit (--limit)"),
+        ('mode = "replace"', JobFlags(where="a"), "where (--where)"),
+        ('mode = "replace"', JobFlags(query="select 1"), "query (--query)"),
+        ('mode = "replace"\nwhere = "a"\nlimit = 3', JobFlags(), "where (--where), limit (--limit)"),
+        ('mode = "replace"\nincremental_key = "at"', JobFlags(), "incremental_key"),
+        ('incremental_key = "at"', JobFlags(mode="replace"), "incremental_key"),
+        ('query = "select 1"', JobFlags(mode="replace"), "query (--query)"),
+    ],
+)
+def test_replace_has_to_see_all_rows(tmp_path: Path, section: str, flags: JobFlags, named: str) -> None:
+    settings = make(tmp_path, f"[tables.t1]\n{section}\n")
+    with pytest.raises(UsageError) as caught:
+        resolve_job(settings, "t1", flags)
+    assert caught.value.message == f"mode replace of t1 does not go with {named}"
+    assert "upsert" in (caught.value.hint or "")
+    assert resolve_job(settings, "t1", JobFlags(mode="upsert")).mode == "upsert"
+
+
+def test_replace_goes_with_columns_and_a_key(tmp_path: Path) -> None:
+    settings = make(tmp_path, '[tables.t1]\nmode = "replace"\ncolumns = ["a"]\n')
+    assert resolve_job(settings, "t1", JobFlags(columns="a,b", key="a")).mode == "replace"
 
 
 def test_only_what_makes_items_needs_the_key_of_masks(tmp_path: Path) -> None:

@@ -180,6 +180,23 @@ def test_a_key_column_that_is_not_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "order"), [(None, ()), (("place",), ()), (("place", "title"), ("title",)), (("title",), ("title",))]
+)
+def test_rows_come_in_the_order_of_what_has_one(key: tuple[str, ...] | None, order: tuple[str, ...]) -> None:
+    place = Column("place", PgType("point", "point"))
+    relation = replace(
+        MOVIES,
+        columns=(place, *MOVIES.columns),
+        primary_key=(),
+        unique_keys=(),
+        unordered=frozenset({"place"}),
+    )
+    plan = planned(replace(JOB, key=key), relation)
+    assert plan.key_columns == (key or ("place",))
+    assert plan.source_key == plan.reading.order_by == order
+
+
+@pytest.mark.parametrize(
     "job",
     [selecting(columns=("movie_id", "title", "movie_id")), replace(JOB, key=("title", "title"))],
     ids=["--columns", "--key"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 from hypothesis import given
@@ -105,6 +106,16 @@ def test_rows_rejected_for_their_size_still_fit_into_a_page() -> None:
     assert found[0].row["wide"].startswith("x" * 30_000)
     assert all(row.row.keys() == was.row.keys() for row, was in zip(found, rejects, strict=True))
     assert found[4:] == rejects[4:]  # these are not cut
+
+
+def test_keys_stay_whole_whatever_is_cut() -> None:
+    scene = Scene()
+    key = orjson.dumps({"pk": {"S": "\x01" * 2048}, "sk": {"S": '"' * 1024}}).decode()
+    rejects = [Reject("rule", f"row {number}", {"wide": "x" * size}, key) for number, size in enumerate([9, 2_000_000])]
+    found = asyncio.run(scene.keep([*rejects, *([replace(rejects[0], row={})] * 500)]))
+    assert [it.key for it in found] == [key] * 502
+    assert len(found[1].row["wide"]) < 2_000_000
+    assert max(map(len, scene.pages)) < ITEM_BYTES * 0.8
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=30), max_size=4), max_size=30))

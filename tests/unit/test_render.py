@@ -15,12 +15,23 @@ from rich.console import Console, RenderableType
 from etlcli.cli.help import ClickError, usage_error
 from etlcli.cli.options import written
 from etlcli.cli.output import Output, OutputFormat, visible
-from etlcli.cli.render import age, inspection_text, item_table, item_values, rejects_table, size, summary_text
+from etlcli.cli.render import (
+    age,
+    history_table,
+    inspection_text,
+    item_table,
+    item_values,
+    past_run_text,
+    rejects_table,
+    size,
+    summary_text,
+)
 from etlcli.errors import UsageError
 from etlcli.inspection import Inspection, RunView
 from etlcli.model import ChunkRecord, Column, Key, KeyAttribute, Manifest, PgType, Reject, Totals
 from etlcli.progress import Counters
 from etlcli.report import Report
+from etlcli.state import RunRecord
 from etlcli.summary import summarize
 
 RUN_ID = "20260814T101502123Z-7f3a"
@@ -194,8 +205,17 @@ def test_a_summary_says_what_went_wrong_on_the_way() -> None:
         "next      momento-etl inspect-cache films --rejects",
         "1 rejected row\n",
         r"key-null  the key film_id is NULL  title=x\x1b[31m",
+        "hint  key-null: Mend these rows",
     ):
         assert words in text, text
+
+
+def test_a_hint_is_given_once_whatever_number_of_rows_and_rules_have_it() -> None:
+    rules = ["number-range", "key-null", "number-range", "json-empty-key", "key-empty", "unheard-of"]
+    rejects = [Reject(rule, "why", {"id": str(number)}) for number, rule in enumerate(rules)]
+    lines = drawn(rejects_table(rejects, 6), 200)
+    hints = [line.split(":")[0] for line in lines if line.startswith("hint")]
+    assert hints == ["hint  number-range, json-empty-key", "hint  key-null, key-empty"]
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
@@ -317,3 +337,63 @@ def test_usage_errors_of_typer_are_worded_as_ours() -> None:
     error, command = usage_error(NoSuchOption("No such option: --tabel (Possible options: --table, --ttl)"))
     assert (error.message, command) == ("no such option: --tabel", "")
     assert error.hint == "Did you mean --table? momento-etl --help shows what there is."
+
+
+def past_run(**changes: Any) -> RunRecord:
+    counts = {"rows_extracted": 12, "rows_loaded": 1_234_567, "rows_rejected": 0, "rows_dropped": 0, "chunks": 1}
+    record = RunRecord("films", RUN_ID, "run", "ada", "succeeded", 1_786_700_000.5, 1_786_700_001.0, counts)
+    return replace(record, **changes)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0.0 s"),
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1m 00s"),
+        (3599.4, "59m 59s"),
+        (3599.6, "1h 00m"),
+        (360_000, "100h 00m"),
+    ],
+)
+def test_how_long_a_past_run_took(seconds: float, words: str) -> None:
+    lines = drawn(history_table([past_run(started_at=0.0, ended_at=seconds)], of_one_job=True))
+    assert f"  {words}  " in lines[2]
+
+
+def test_past_runs_show_what_fits() -> None:
+    runs = [past_run(), past_run(job="films\x1b[2J", host="b" * 60, status="running", ended_at=None, counts={})]
+    for width in (60, 80, 100, 160):
+        assert all(cell_len(line) <= width for line in drawn(history_table(runs, of_one_job=False), width))
+    narrow, wide = ("\n".join(drawn(history_table(runs, of_one_job=False), width)) for width in (80, 200))
+    assert ("1,234,567" in narrow, "bbb" in narrow, "b" * 60 in wide) == (True, False, True)
+    assert "2026-08-14 09:33:20" in wide
+    # In a log nothing is left out, whatever a screen would have room for; nor is anything obeyed.
+    log = "\n".join(drawn(history_table(runs, of_one_job=False), 20, terminal=False))
+    assert "b" * 60 in log
+    assert "\\x1b[2J" in log
+    assert "or killed" in log
+    assert "rejected" not in log, "where nothing was"
+    assert "rejected" in "\n".join(drawn(history_table([past_run(counts={"rows_rejected": 1})], of_one_job=True), 200))
+    # What a later version calls a run's end.
+    odd: Any = "verified"
+    assert "verified" in "\n".join(drawn(history_table([past_run(status=odd)], of_one_job=True)))
+
+
+def test_all_of_a_past_run() -> None:
+    run = past_run(status="failed", error="it broke\nhere", hint="mend it", notes=["error was cut"])
+    lines = drawn(past_run_text(run))
+    assert lines[0] == "run films: failed in 0.5 s"
+    assert f"run      {RUN_ID}" in lines
+    assert "rows     12 extracted, 1,234,567 loaded, 0 rejected, 0 dropped" in lines
+    assert "cached   1 chunk, 0 B" in lines
+    assert [line.split() for line in lines[-4:]] == [
+        ["error", "it", "broke"],
+        ["here"],
+        ["hint", "mend", "it"],
+        ["note", "error", "was", "cut"],
+    ]
+    running = drawn(past_run_text(past_run(status="running", ended_at=None, counts={})))
+    assert running[0] == "run films: running"
+    assert not any(line.startswith(("ended", "rows", "error")) for line in running)

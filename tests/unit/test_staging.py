@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from etlcli.cache import staging as module
 from etlcli.cache.documents import dump_pointer
 from etlcli.cache.packed import Packer
-from etlcli.cache.staging import LEDGER_PAGE_CHUNKS, RUNS_KEPT, Staging
+from etlcli.cache.staging import LEDGER_PAGE_CHUNKS, RUNS_KEPT, Stage, Staging
 from etlcli.errors import CacheError, ChunkError
 from etlcli.local.momento.clock import ManualClock
 from etlcli.model import ChunkRecord, Column, Key, KeyAttribute, Manifest, PgType, Reject, Totals
@@ -420,5 +420,41 @@ def test_rejects_come_back_in_their_order(play: Play) -> None:
         await staging.end_rejects(RUN, "extract", 1)
         await staging.end_rejects(RUN, "load", 0)
         assert [it.message for it in await staging.fetch_rejects(RUN)] == ["e0", "e1"]
+
+    play(Scene(), scenario)
+
+
+@pytest.mark.parametrize("lag", [0, 3])
+def test_rejects_that_are_known_of_are_waited_for(play: Play, lag: int) -> None:
+    pages = [[Reject("rule", f"{page}.{number}", {}) for number in range(3)] for page in range(3)]
+
+    async def scenario(scene: Scene) -> None:
+        staging = scene.staging
+        for page, rejects in enumerate(pages):
+            await staging.store_rejects(RUN, "extract", page, rejects, TTL)
+        await staging.store_rejects(RUN, "load", 0, pages[0], TTL)
+        expected: dict[Stage, int] = {"extract": 9, "load": 3}
+        assert [page async for page in staging.fetch_reject_pages(RUN, expected)] == [*pages, pages[0]]
+        assert bool(scene.slept) == bool(lag)
+        # Nobody looks further than what there is.
+        assert scene.account.named("get")[-1] == f"movies/{RUN}/rejects/load/0"
+
+    play(Scene(lag=lag), scenario)
+
+
+def test_rejects_that_are_missing_are_missed_after_some_seconds(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        staging = scene.staging
+        rejects = [Reject("rule", str(number), {}) for number in range(3)]
+        await staging.store_rejects(RUN, "extract", 0, rejects, TTL)
+        await staging.store_rejects(RUN, "extract", 2, rejects, TTL)
+        await staging.store_rejects(RUN, "load", 0, rejects, TTL)
+        found = [page async for page in staging.fetch_reject_pages(RUN, {"extract": 9, "load": 0})]
+        assert found == [rejects]
+        assert 4.9 < sum(scene.slept) < 5.1
+        # Who does not know how many there are does not wait.
+        scene.slept.clear()
+        assert len(await staging.fetch_rejects(RUN)) == 6
+        assert scene.slept == []
 
     play(Scene(), scenario)

@@ -334,7 +334,7 @@ class Stubbed:
         self.client = StubClient(**{"describe_table": [THERE], **answers})
         self.counters = Counters()
         connection = Connection(cast(Any, self.client), cast(Any, None), "http://127.0.0.1:1", "eu-west-1", None, None)
-        monkeypatch.setattr(adapter, "connect", lambda _settings: connection)
+        monkeypatch.setattr(adapter, "connect", lambda *_: connection)
 
     def use(self, use: Callable[[DynamoDBState], Awaitable[T]], patience: float = 5.0) -> T:
         async def main() -> T:
@@ -502,6 +502,27 @@ def test_a_renewal_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
     stub.use(use, patience=0)
 
 
+def test_history_is_given_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "_HISTORY_SECONDS", 0.01)
+    stub = Stubbed(monkeypatch, describe_table=[fault("ThrottlingException")])
+    with pytest.raises(Throttled):
+        stub.use(lambda store: store.put_run(RUN), patience=600)
+
+    stub = Stubbed(monkeypatch)
+    answered = threading.Event()
+    stalled: Any = stub.client
+    stalled.put_item = lambda **_: answered.wait(600)  # a server that says nothing
+
+    async def use(store: DynamoDBState) -> None:
+        try:
+            with pytest.raises(Unavailable, match="no answer to PutItem"):
+                await store.put_run(RUN)
+        finally:
+            answered.set()  # or the loop's end would wait for the thread
+
+    stub.use(use, patience=600)
+
+
 def test_a_watermark_whose_answer_was_lost_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     from etlcli.sink.state_table import _attribute
     from etlcli.state.watermark import dump_watermark
@@ -532,6 +553,6 @@ def test_a_wrong_name_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         async with DynamoDBState(DynamoDBSettings(), "no/table", Counters()):
             pass
 
-    monkeypatch.setattr(adapter, "connect", lambda _settings: pytest.fail("it was asked"))
+    monkeypatch.setattr(adapter, "connect", lambda *_: pytest.fail("it was asked"))
     with pytest.raises(UsageError, match=re.escape("[state] table")):
         asyncio.run(main())

@@ -93,7 +93,9 @@ def test_figures_come_from_the_counters() -> None:
         "duration_seconds": 1.235,
         "error": None,
     }
-    assert summary["rejects"] == [{"rule": "key-null", "message": "why", "row": {"id": "1"}}]
+    (rejected,) = summary["rejects"]
+    assert "--where" in rejected.pop("hint")
+    assert rejected == {"rule": "key-null", "message": "why", "row": {"id": "1"}}
     assert summary["warnings"] == ["look"]
 
 

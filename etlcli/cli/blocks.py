@@ -1,0 +1,50 @@
+"""What everything that people see is made of: labelled lines, and tables with next to no frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from etlcli.cli.output import visible
+
+__all__ = ["Facts", "plain_table"]
+
+
+def plain_table(title: str | None) -> Table:
+    """Start a table: one line below the head, and no more of a frame, which leaves the width to what it holds."""
+    return Table(
+        title=None if title is None else visible(title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
+class Facts:
+    """Labels, each with a line or a paragraph that hangs beside it."""
+
+    def __init__(self, lines: Iterable[tuple[str, str | Text]]) -> None:
+        self._lines = [
+            (label, text if isinstance(text, Text) else Text(visible(text), overflow="fold")) for label, text in lines
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        indent = max((len(label) for label, _ in self._lines), default=0) + 2
+        if not console.is_terminal:
+            # In a log, what belongs together stays on one line, however long.
+            for label, text in self._lines:
+                line = Text.assemble((label.ljust(indent), "dim"), text)
+                line.no_wrap, line.overflow = True, "ignore"
+                yield line
+            return
+        for label, text in self._lines:
+            for number, line in enumerate(text.wrap(console, max(options.max_width - indent, 20), overflow="fold")):
+                line.rstrip()
+                yield Text.assemble((("" if number else label).ljust(indent), "dim"), line)
