@@ -103,6 +103,7 @@ class FaultProxy:
         self._plan = plan
         self._scripted: deque[Sequence[Fault]] = deque()
         self._connections: set[_Connection] = set()
+        self._begun = 0
         self._released = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -191,12 +192,13 @@ class FaultProxy:
             connection.add(fault)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number = self.counts["connections"]
+        number = self._begun
+        self._begun += 1
         faults = [*(self._plan(number) if self._plan else ()), *(self._scripted.popleft() if self._scripted else ())]
-        self.note("connections")
         try:
             upstream = await asyncio.open_connection(*self._target, limit=_PIECE_BYTES)
         except OSError:
+            self.note("connections")
             self.note("unreachable")
             _reset(writer)
             return
@@ -205,6 +207,7 @@ class FaultProxy:
         try:
             for fault in faults:
                 connection.add(fault)
+            self.note("connections")  # not before: whoever waits for it may strike it
             await connection.run()
         finally:
             self._connections.discard(connection)
