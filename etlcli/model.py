@@ -26,6 +26,7 @@ __all__ = [
     "Job",
     "Key",
     "KeyAttribute",
+    "KeyRange",
     "Layout",
     "Manifest",
     "Mode",
@@ -48,7 +49,8 @@ __all__ = [
 AttributeType: TypeAlias = Literal["S", "N", "B"]
 """The DynamoDB types that a key attribute can have."""
 
-RunStatus: TypeAlias = Literal["extracting", "complete"]
+RunStatus: TypeAlias = Literal["extracting", "complete", "abandoned"]
+"""How far an extraction is; an abandoned one is not taken up again."""
 
 Layout: TypeAlias = Literal["packed", "rows"]
 """How rows are kept in the cache."""
@@ -213,6 +215,20 @@ class Incremental:
     full_refresh: bool = False
 
 
+class KeyRange(NamedTuple):
+    """A stretch of the source, by the key that orders its rows: PostgreSQL's text of each column, as the ledger has it.
+
+    Attributes:
+        after: Rows strictly behind this key; None for no such bound.
+        first: Rows from this key on, it included.
+        last: Rows up to this key, it included.
+    """
+
+    after: tuple[str, ...] | None = None
+    first: tuple[str, ...] | None = None
+    last: tuple[str, ...] | None = None
+
+
 class Since(NamedTuple):
     """Where an incremental run begins: rows whose column is NULL, or at least the value less the overlap.
 
@@ -323,6 +339,8 @@ class Job:
         narrowed_by: The options that make this one run take less than the job does (``--where``): what it has not seen
             is not behind the watermark.
         freezes_schema: Whether a run fails where columns changed since the last one.
+        restart: Whether a run begins anew where an earlier one did not end.
+        wait_seconds: For how long a run waits for another one of this job to end.
     """
 
     name: str
@@ -340,6 +358,8 @@ class Job:
     incremental: Incremental | None = None
     narrowed_by: tuple[str, ...] = ()
     freezes_schema: bool = False
+    restart: bool = False
+    wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +375,8 @@ class Relation:
         estimated_rows: The planner's figure; None where it has none.
         stored_bytes: What the table takes on PostgreSQL's disk, without indexes; None for views and queries.
         unordered: The columns that no ``ORDER BY`` takes, since their types have no order: json, xml, point, ...
+        unseekable: The columns by whose text a row cannot be found again: those that may be NULL, and those of types
+            whose text another session may read otherwise (money, regclass, ...).
     """
 
     name: str | None
@@ -364,6 +386,7 @@ class Relation:
     estimated_rows: int | None = None
     stored_bytes: int | None = None
     unordered: frozenset[str] = frozenset()
+    unseekable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,12 +400,14 @@ class Reject:
             refused, the item's attributes as DynamoDB JSON text.
         key: The destination key that its item would have, as DynamoDB JSON text; None where it has none that DynamoDB
             could hold, or where nobody needs to know.
+        chunk: The chunk whose stretch of the source it is in.
     """
 
     rule: str
     message: str
     row: dict[str, str]
     key: str | None = None
+    chunk: int = 0
 
 
 class ChunkRecord(NamedTuple):

@@ -59,6 +59,21 @@ class Plan:
     warnings: tuple[str, ...]
 
     @property
+    def resumes(self) -> bool:
+        """Whether reading can go on behind a row, by the text of its key, in another session.
+
+        It can where no two rows have the same place in the order, every row has one, and the text that the ledger keeps
+        leads back to it. With a limit nobody could tell how many rows are left to take. What cannot is one range, which
+        is extracted anew.
+        """
+        order = frozenset(self.source_key)
+        return (
+            self.job.selection.limit is None
+            and any(unique <= order for unique in self.relation.unique_keys)
+            and not order & self.relation.unseekable
+        )
+
+    @property
     def key_specs(self) -> tuple[AttributeSpec, ...]:
         """What the key's attributes are made of, in the key's order."""
         by_name = {spec.name: spec for spec in self.shape.attributes}

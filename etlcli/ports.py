@@ -6,12 +6,23 @@ Every implementation, real or fake, passes the contract suite of its port in ``t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from etlcli.encoding.specs import AttributeSpec
-from etlcli.model import BaseTable, CreateOptions, ItemMark, Key, Relation, Selection, Since, SnapshotRecord, Survey
+from etlcli.model import (
+    BaseTable,
+    CreateOptions,
+    ItemMark,
+    Key,
+    KeyRange,
+    Relation,
+    Selection,
+    Since,
+    SnapshotRecord,
+    Survey,
+)
 from etlcli.state import (
     Claim,
     Held,
@@ -38,6 +49,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "StateStore",
+    "StoredItem",
     "TableSize",
     "Watermarks",
 ]
@@ -53,6 +65,7 @@ class Reading(NamedTuple):
         since: Where an incremental run begins; None to read all.
         sample: Read about so many percent of a table, in pages spread all over it, and nothing of the others; None to
             read all. Only what stores its rows itself can be sampled: ``Relation.stored_bytes`` is then known.
+        range: Between which keys of ``order_by`` rows are read; None to read all.
     """
 
     selection: Selection
@@ -60,6 +73,7 @@ class Reading(NamedTuple):
     order_by: tuple[str, ...]
     since: Since | None = None
     sample: float | None = None
+    range: KeyRange | None = None
 
 
 class Snapshot(Protocol):
@@ -247,6 +261,10 @@ class TableSize(NamedTuple):
     bytes: int
 
 
+StoredItem: TypeAlias = dict[str, Any]
+"""An item of the destination, or its key, as DynamoDB JSON that was read: ``{"id": {"N": "1"}, ...}``."""
+
+
 class Sink(Protocol):
     """One destination table."""
 
@@ -271,6 +289,18 @@ class Sink(Protocol):
         """
         ...
 
+    async def identity(self) -> str:
+        """Name this very table: one that is made anew under the same name is another.
+
+        Raises:
+            SinkError: Not allowed, or the table does not exist (any more).
+        """
+        ...
+
+    def heed(self, may_send: Callable[[], None]) -> None:
+        """Call this before each request that writes from now on; it raises where nothing may be sent any more."""
+        ...
+
     async def create(self, key: Key, options: CreateOptions) -> None:
         """Create the table, on demand, and wait until it is ACTIVE; harmless where it was created meanwhile.
 
@@ -290,6 +320,31 @@ class Sink(Protocol):
 
         Raises:
             SinkError: The table does not exist (any more), or DynamoDB refuses all.
+        """
+        ...
+
+    async def fetch(self, keys: Sequence[bytes]) -> list[StoredItem | None]:
+        """Read the items under some keys, with strong consistency.
+
+        Args:
+            keys: Destination keys, each as DynamoDB JSON, in any number; a key may be there twice.
+
+        Returns:
+            An item for each key, in the keys' order; None where there is none.
+
+        Raises:
+            SinkError: Not allowed, a key that the table cannot have, or the table does not exist (any more).
+        """
+        ...
+
+    def scan_keys(self, mark: ItemMark | None = None) -> AsyncIterator[list[StoredItem]]:
+        """Read the keys of all items, with strong consistency, page by page; a page may be empty.
+
+        Args:
+            mark: The job whose items are wanted, by the mark of any of its runs; None for every item.
+
+        Raises:
+            SinkError: Not allowed, or the table does not exist (any more).
         """
         ...
 

@@ -30,6 +30,8 @@ class Counters:
         snapshots: How many snapshots of the source were read.
         items_deleted: Items whose rows are gone, and that mode ``replace`` removed.
         requests_in_flight: Write requests that wait for their answer just now.
+        rows_compared: Rows whose items were looked at by ``verify``.
+        read_units: What looking at them consumed of the destination's read capacity, as far as it tells.
     """
 
     stage: str = "starting"
@@ -50,3 +52,5 @@ class Counters:
     snapshots: int = 0
     items_deleted: int = 0
     requests_in_flight: int = 0
+    rows_compared: int = 0
+    read_units: float = 0.0

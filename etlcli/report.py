@@ -24,6 +24,7 @@ class Report:
         counters: Its figures.
         warnings: What the user should know.
         rejects: The first few rejected rows; all of them are in the cache.
+        resumed: Whether it took up a run that had not ended.
         table_created: Whether the destination table was made now.
         mode: What becomes of items that are there already.
         schema_changes: How the source's columns differ from the last run's.
@@ -40,6 +41,7 @@ class Report:
     counters: Counters = field(default_factory=Counters)
     warnings: list[str] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    resumed: bool = False
     table_created: bool = False
     mode: Mode = "upsert"
     schema_changes: list[SchemaChange] = field(default_factory=list)

@@ -37,6 +37,7 @@ def summarize(
         "status": _status(report, error, interrupted=signal_number is not None),
         "job": report.job,
         "run_id": report.run_id,
+        "resumed": report.resumed,
         "cache": report.cache,
         "destination": report.destination,
         "destination_created": report.table_created,

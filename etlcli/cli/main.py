@@ -20,6 +20,7 @@ from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.plan import plan
 from etlcli.cli.run import run
 from etlcli.cli.transfer import extract, load
+from etlcli.cli.verify import verify
 from etlcli.errors import ExitCode, UsageError
 from etlcli.report import Report
 from etlcli.summary import summarize
@@ -38,6 +39,7 @@ app.command(cls=Command)(run)
 app.command(cls=Command)(extract)
 app.command(cls=Command)(load)
 app.command(cls=Command)(plan)
+app.command(cls=Command)(verify)
 app.command("inspect-cache", cls=Command)(inspect_cache)
 app.command("create-table", cls=Command)(create_table)
 app.command(cls=Command)(history)

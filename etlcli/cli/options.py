@@ -27,6 +27,7 @@ __all__ = [
     "Query",
     "Quiet",
     "RejectsPath",
+    "Restart",
     "RunId",
     "SchemaContract",
     "SchemaName",
@@ -36,6 +37,7 @@ __all__ = [
     "Ttl",
     "Unrepresentable",
     "Verbose",
+    "WaitForLease",
     "Where",
     "quoted",
     "written",
@@ -126,6 +128,21 @@ Since: TypeAlias = Annotated[
 ]
 FullRefresh: TypeAlias = Annotated[
     bool, typer.Option("--full-refresh", help="Incremental jobs: all rows, once.", rich_help_panel=_JOB)
+]
+Restart: TypeAlias = Annotated[
+    bool,
+    typer.Option("--restart", help="Begin anew, where an earlier run did not end.", rich_help_panel=_JOB),
+]
+WaitForLease: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--wait-for-lease",
+        metavar="SECONDS",
+        min=0,
+        help="Wait so long where another run of this job is at work. \\[default: 0]",
+        show_default=False,
+        rich_help_panel=_JOB,
+    ),
 ]
 DryRun: TypeAlias = Annotated[
     bool,

@@ -27,9 +27,9 @@ _LINE_SECONDS = 10.0
 _EVENT_SECONDS = 1.0
 
 # Stages in which the bars move.
-_MOVING = ("extracting", "loading")
+_MOVING = ("extracting", "loading", "comparing")
 
-Bar: TypeAlias = Literal["read", "cached", "written"]
+Bar: TypeAlias = Literal["read", "cached", "written", "compared"]
 
 
 @asynccontextmanager
@@ -62,7 +62,12 @@ async def shown(
 
 
 def _figures(counters: Counters) -> dict[Bar, int]:
-    return {"read": counters.rows_extracted, "cached": counters.rows_cached, "written": counters.rows_loaded}
+    return {
+        "read": counters.rows_extracted,
+        "cached": counters.rows_cached,
+        "written": counters.rows_loaded,
+        "compared": counters.rows_compared,
+    }
 
 
 def _stage(counters: Counters) -> str:
@@ -71,7 +76,7 @@ def _stage(counters: Counters) -> str:
 
 async def _display(counters: Counters, output: Output, bars: tuple[Bar, ...], title: str | None) -> None:
     columns: list[ProgressColumn] = [
-        TextColumn("{task.description:<7}"),
+        TextColumn("{task.description:<8}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         _RateColumn(),

@@ -34,7 +34,7 @@ from etlcli.config.schema import (
     option_named,
 )
 from etlcli.config.settings import Half, Origin, Settings, create_options
-from etlcli.config.units import format_duration, format_size, parse_duration, parse_size
+from etlcli.config.units import format_duration, format_size, parse_duration, parse_share, parse_size
 
 __all__ = [
     "SECTIONS",
@@ -69,6 +69,7 @@ __all__ = [
     "momento_access",
     "option_named",
     "parse_duration",
+    "parse_share",
     "parse_size",
     "require",
     "resolve_job",

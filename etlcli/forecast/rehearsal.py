@@ -55,8 +55,8 @@ async def rehearse(
     reading = RehearsedSource(source, report.counters, exact=exact)
     staged = RehearsedCache(job.cache, cache, rehearsed.counters)
     table = RehearsedSink(job.destination, sink, rehearsed.counters)
-    # Without a bound on rejects: all of them are wanted.
-    unbounded = replace(job, max_rejects=None)
+    # Without a bound on rejects, since all of them are wanted; and all of the run, whatever an earlier one has done.
+    unbounded = replace(job, max_rejects=None, restart=True)
     verdict = None
     try:
         await pipeline.run(unbounded, recipe, CREATE_DEFAULTS, reading, staged, table, RehearsedState(state), rehearsed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 
 from etlcli.cache import documents
@@ -13,7 +13,7 @@ from etlcli.errors import EtlError
 from etlcli.forecast.figures import Kind, Tally
 from etlcli.forecast.units import write_units
 from etlcli.model import CreateOptions, ItemMark, Key, Reject, Survey
-from etlcli.ports import Cache, Refusal, Sink, StateStore, TableSize
+from etlcli.ports import Cache, Refusal, Sink, StateStore, StoredItem, TableSize
 from etlcli.progress import Counters
 from etlcli.state import (
     Claim,
@@ -170,6 +170,13 @@ class RehearsedSink:
         """The key of the table itself."""
         return None if self._sink is None else await self._sink.key()
 
+    async def identity(self) -> str:
+        """The table's name: nothing is kept under it."""
+        return self._table
+
+    def heed(self, may_send: Callable[[], None]) -> None:
+        """Nothing is sent."""
+
     async def create(self, key: Key, options: CreateOptions) -> None:
         """Make nothing."""
 
@@ -180,6 +187,14 @@ class RehearsedSink:
         self.item_bytes += sum(map(len, items))
         self.write_units += write_units(items)
         return []
+
+    async def fetch(self, keys: Sequence[bytes]) -> list[StoredItem | None]:
+        """Find nothing: what is there, an earlier run wrote."""
+        return [None] * len(keys)
+
+    async def scan_keys(self, mark: ItemMark | None = None) -> AsyncIterator[list[StoredItem]]:  # noqa: ARG002
+        """Find nothing."""
+        yield []
 
     async def survey(self, mark: ItemMark) -> Survey:  # noqa: ARG002
         """Find nothing: what an earlier run left, only a scan could tell."""

@@ -36,6 +36,7 @@ class Asker:
         retry: The patience with each request.
         refusals: Error codes that are an answer like any other.
         member: What every good answer has; None where it may be empty.
+        names_table: Whether requests of this action name the table at their top.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Asker:
         *,
         refusals: Collection[str] = (),
         member: str | None = None,
+        names_table: bool = True,
     ) -> None:
         self._poster = poster
         self._action = action
@@ -56,19 +58,20 @@ class Asker:
         self._retry = retry
         self._refusals = refusals
         self._member = member
+        self._frame = {"TableName": place.table} if names_table else {}
 
     async def ask(self, request: Mapping[str, object]) -> dict[str, Any] | None:
         """Make a request; None where DynamoDB refuses it with one of the expected codes.
 
         Args:
-            request: All of it but the table's name.
+            request: All of it but the table's name at its top.
 
         Raises:
             SinkError: DynamoDB refuses it otherwise, or the table is gone.
             Throttled: DynamoDB throttles for longer than the policy is patient.
             Unavailable: Nothing usable was answered for as long.
         """
-        body = orjson.dumps({"TableName": self._place.table, **request})
+        body = orjson.dumps({**self._frame, **request})
         return await retrying(lambda: self._once(body), self._retry, self._counters)
 
     async def _once(self, body: bytes) -> dict[str, Any] | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,14 +14,17 @@ from etlcli.retry import RetryPolicy
 from etlcli.sink.connect import connect
 from etlcli.sink.names import check_table_name
 from etlcli.sink.post import REQUEST_SECONDS, Poster
-from etlcli.sink.sweep import ACTIONS, Sweeper
+from etlcli.sink.reader import ACTIONS as READING
+from etlcli.sink.reader import Reader
+from etlcli.sink.sweep import ACTIONS as SWEEPING
+from etlcli.sink.sweep import Sweeper
 from etlcli.sink.table import Table
 from etlcli.sink.translate import Place
 from etlcli.sink.writer import ACTION, Writer
 
 if TYPE_CHECKING:
     from etlcli.model import CreateOptions, ItemMark, Key, Survey
-    from etlcli.ports import Refusal, TableSize
+    from etlcli.ports import Refusal, StoredItem, TableSize
     from etlcli.progress import Counters
     from etlcli.sink.settings import DynamoDBSettings
 
@@ -36,7 +39,9 @@ class _Open:
 
     table: Table
     writer: Writer
+    reader: Reader
     sweeper: Sweeper
+    posters: tuple[Poster, ...]
     resources: AsyncExitStack
 
 
@@ -48,7 +53,7 @@ class DynamoDBSink:
     Args:
         settings: Where DynamoDB is, and as whom to talk to it.
         table: The table's name.
-        counters: Kept up to date: rows_loaded, items_deleted, throttles, retries, requests_in_flight.
+        counters: Kept up to date: rows_loaded, items_deleted, read_units, throttles, retries, requests_in_flight.
         retry: The patience with a request that gets nowhere.
         max_in_flight: At most so many requests at once.
         request_seconds: The deadline of one request.
@@ -97,12 +102,14 @@ class DynamoDBSink:
                         request_seconds=self._request_seconds,
                     )
                 )
-                for action in (ACTION, *ACTIONS)
+                for action in dict.fromkeys((ACTION, *READING, *SWEEPING))
             }
             self._open = _Open(
                 table=Table(connection.client, place, self._counters, self._retry),
                 writer=Writer(posters[ACTION], place, self._counters, self._retry, self._max_in_flight),
+                reader=Reader(posters, place, self._counters, self._retry, self._scan_items),
                 sweeper=Sweeper(posters, place, self._counters, self._retry, self._max_in_flight, self._scan_items),
+                posters=tuple(posters.values()),
                 resources=stack.pop_all(),
             )
         return self
@@ -145,6 +152,21 @@ class DynamoDBSink:
         """
         return await self._opened.table.estimate()
 
+    async def identity(self) -> str:
+        """Name this very table: one that is made anew under the same name is another.
+
+        Raises:
+            SinkError: Not allowed, or the table does not exist (any more).
+            Throttled: As in ``key``.
+            Unavailable: As in ``key``.
+        """
+        return await self._opened.table.identity()
+
+    def heed(self, may_send: Callable[[], None]) -> None:
+        """Call this before each request that writes from now on; it raises where nothing may be sent any more."""
+        for poster in self._opened.posters:
+            poster.may_send = may_send
+
     async def create(self, key: Key, options: CreateOptions) -> None:
         """Create the table, on demand, and wait until it is ACTIVE; harmless where it was created meanwhile.
 
@@ -167,6 +189,37 @@ class DynamoDBSink:
             Unavailable: Nothing usable was answered for as long.
         """
         return await self._opened.writer.put(items)
+
+    async def fetch(self, keys: Sequence[bytes]) -> list[StoredItem | None]:
+        """Read the items under some keys, with strong consistency.
+
+        Returns:
+            An item for each key, in the keys' order; None where there is none.
+
+        Raises:
+            SinkError: Not allowed, a key that the table cannot have, or the table does not exist (any more).
+            Throttled: DynamoDB read nothing for as long as the policy is patient.
+            Unavailable: Nothing usable was answered for as long.
+        """
+        return await self._opened.reader.fetch(keys)
+
+    async def scan_keys(self, mark: ItemMark | None = None) -> AsyncIterator[list[StoredItem]]:
+        """Read the keys of all items, or of those that carry a job's mark, with strong consistency, page by page.
+
+        Raises:
+            SinkError: Not allowed, or the table does not exist (any more).
+            Throttled: As in ``fetch``.
+            Unavailable: As in ``fetch``.
+        """
+        key = await self.key()
+        if key is None:
+            raise SinkError(
+                f"table {self._table} does not exist (any more), and there is nothing to read in it",
+                hint=f"momento-etl create-table {self._table}, or run, makes it.",
+            )
+        async with aclosing(self._opened.reader.keys(key, mark)) as pages:
+            async for page in pages:
+                yield page
 
     async def survey(self, mark: ItemMark) -> Survey:
         """Count the items that carry a job's mark, and those of them that an earlier run left.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Callable
 from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -35,6 +36,10 @@ REQUEST_SECONDS = 20.0
 _WHOLE_BYTES = 2**20
 
 
+def _nobody_minds() -> None:
+    """Nothing keeps a request from being sent."""
+
+
 class Answer(NamedTuple):
     """What came back, and the credentials that were used for asking."""
 
@@ -60,6 +65,9 @@ class Poster:
         action: The API's name of what is asked, for example ``BatchWriteItem``.
         connections: At most so many at once.
         request_seconds: The deadline of one request.
+
+    Attributes:
+        may_send: Called right before each request is sent; it raises where nothing may be sent any more.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Poster:
             "Host": self._url.host_port_subcomponent or "",
             "X-Amz-Target": f"DynamoDB_20120810.{action}",
         }
+        self.may_send: Callable[[], None] = _nobody_minds
         self._signer: _Signer | None = None
         self._session = aiohttp.ClientSession(
             # The pool's own limit is a safeguard only: the writer's gate lets no more requests come this far.
@@ -117,6 +126,7 @@ class Poster:
         signer = await self._connection.credentials.current()
         headers = self._sign(body, signer)
         data = body if len(body) <= _WHOLE_BYTES else io.BytesIO(body)
+        self.may_send()
         try:
             async with self._session.post(
                 self._url, data=data, headers=headers, proxy=self._connection.proxy, allow_redirects=False

@@ -80,6 +80,20 @@ class Table:
         description = await self._settle()
         return None if description is None else _key_of(description)
 
+    async def identity(self) -> str:
+        """Name this very table, by what DynamoDB gives each one that is made.
+
+        Raises:
+            SinkError: There is none (any more), not allowed, or another refusal.
+            Unavailable: Nobody answers.
+        """
+        answer = await self._call("DescribeTable")
+        assert answer is not None, "a table that does not exist is an error"
+        description: TableDescriptionTypeDef = answer["Table"]
+        # Compatible servers do not all give an id of its own; when it was made tells most of two.
+        made = description.get("TableId") or str(description.get("CreationDateTime", ""))
+        return f"{description.get('TableArn', self._place.table)} {made}"
+
     async def estimate(self) -> TableSize | None:
         """How large the table was when DynamoDB last looked; None where there is none.
 

@@ -13,9 +13,10 @@ from psycopg.rows import namedtuple_row
 from etlcli.errors import SourceError, UsageError
 from etlcli.model import BaseTable, Column, PgType, Relation
 from etlcli.source.names import candidates
+from etlcli.source.ranges import KeyColumn, Operators, QualifiedName
 from etlcli.source.wire import Connection, Parsed, parse
 
-__all__ = ["ONLY_READS", "describe_query", "describe_table", "list_tables", "refuse_parameters"]
+__all__ = ["ONLY_READS", "describe_key", "describe_query", "describe_table", "list_tables", "refuse_parameters"]
 
 # The kinds of relations (pg_class.relkind) that hold rows, and those that do not.
 _READABLE = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
@@ -42,8 +43,12 @@ select found.*, case when relkind in ('r', 'p', 'm') then coalesce(stored_bytes,
   from found cross join sizes
 """
 
+# A NOT NULL constraint that was added as NOT VALID (since PostgreSQL 18) says nothing of the rows that were there.
 _COLUMNS = """
-select a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) as formatted
+select a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) as formatted,
+       a.attnotnull and not exists (select from pg_constraint c
+                                     where c.conrelid = a.attrelid and c.contype = 'n' and not c.convalidated
+                                       and a.attnum = any(c.conkey)) as never_null
   from pg_attribute a
  where a.attrelid = %s and a.attnum > 0 and not a.attisdropped
  order by a.attnum
@@ -75,11 +80,41 @@ select t.oid, t.typname, t.typtype::text as typtype, t.typbasetype, t.typrelid, 
                        or exists (select from pg_cast c
                                    where c.castsource = t.oid and c.casttarget = o.opcintype
                                      and c.castmethod = 'b' and c.castcontext = 'i'))) as ordered,
+       t.typnamespace = 'pg_catalog'::regnamespace as built_in,
+       (select r.rngsubtype from pg_range r
+         where t.oid in (r.rngtypid, (to_jsonb(r) ->> 'rngmultitypid')::oid)) as subtype,
        (select x.extname from pg_depend d join pg_extension x on x.oid = d.refobjid
          where d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
            and d.refclassid = 'pg_extension'::regclass limit 1) as extension
   from pg_type t left join pg_type e on e.typarray = t.oid
  where t.oid = any(%s)
+"""
+
+# How ORDER BY compares values of a type: by the operators of its default operator class, or else by those of one that
+# takes its values as they are.
+_ORDER = """
+select t.oid, y.nspname as schema, t.typname as name, s.nspname as operator_schema, o.oprname
+  from pg_type t join pg_namespace y on y.oid = t.typnamespace
+ cross join lateral (
+       select c.opcfamily, c.opcintype
+         from pg_opclass c join pg_am m on m.oid = c.opcmethod and m.amname = 'btree'
+         join pg_type i on i.oid = c.opcintype
+        where c.opcdefault
+          and (i.oid = t.oid
+               or i.typnamespace = 'pg_catalog'::regnamespace
+                  and i.typname = case t.typtype when 'e' then 'anyenum' when 'r' then 'anyrange'
+                                                 when 'm' then 'anymultirange' when 'c' then 'record'
+                                                 else case when exists (select from pg_type e where e.typarray = t.oid)
+                                                           then 'anyarray' end end
+               or exists (select from pg_cast b
+                           where b.castsource = t.oid and b.casttarget = i.oid
+                             and b.castmethod = 'b' and b.castcontext = 'i'))
+        order by i.oid = t.oid desc, i.typispreferred desc limit 1) c
+  join pg_amop p on p.amopfamily = c.opcfamily and p.amoplefttype = c.opcintype and p.amoprighttype = c.opcintype
+                and p.amoppurpose = 's' and p.amopstrategy in (1, 2, 4, 5)
+  join pg_operator o on o.oid = p.amopopr join pg_namespace s on s.oid = o.oprnamespace
+ where t.oid = any(%s)
+ order by t.oid, p.amopstrategy
 """
 
 _FIELDS = """
@@ -146,10 +181,11 @@ class TypedName(NamedTuple):
 
 
 class _Resolved(NamedTuple):
-    """Columns with their types, and those of them that cannot be ordered by."""
+    """Columns with their types; those of them that cannot be ordered by; those whose text may not be read back."""
 
     columns: tuple[Column, ...]
     unordered: frozenset[str]
+    unsettled: frozenset[str]
 
 
 async def describe_table(connection: Connection, typed: str) -> tuple[Relation, tuple[str, str]]:
@@ -167,7 +203,8 @@ async def describe_table(connection: Connection, typed: str) -> tuple[Relation, 
             f"{typed} is a temporary table of another session, which only that session can read",
             hint="Copy it into an ordinary table there, or give its rows as a --query.",
         )
-    columns = [TypedName(*row) for row in await _rows(connection, _COLUMNS, found.oid)]
+    rows = await _rows(connection, _COLUMNS, found.oid)
+    columns = [TypedName(row.attname, row.atttypid, row.formatted) for row in rows]
     # A plain parent's own constraints do not bind its children, whose rows a read of it returns.
     inherited = found.relhassubclass and found.relkind == "r"
     unique = [] if inherited else await _rows(connection, _UNIQUE, found.oid)
@@ -182,6 +219,7 @@ async def describe_table(connection: Connection, typed: str) -> tuple[Relation, 
             estimated_rows=int(found.tuples) if found.tuples else None,
             stored_bytes=found.stored_bytes,
             unordered=resolved.unordered,
+            unseekable=resolved.unsettled.union(row.attname for row in rows if not row.never_null),
         ),
         (found.nspname, found.relname),
     )
@@ -239,6 +277,17 @@ async def describe_query(connection: Connection, query: str) -> Relation:
     typed = [TypedName(name, oid, row.formatted) for (name, oid, _), row in zip(columns, formatted, strict=True)]
     resolved = await _resolve(connection, typed)
     return Relation(name=None, columns=resolved.columns, unordered=resolved.unordered)
+
+
+async def describe_key(connection: Connection, parsed: Parsed) -> list[KeyColumn]:
+    """Look up how the columns of a statement compare, as which PostgreSQL names domains by what they stand on."""
+    rows = await _rows(connection, _ORDER, [oid for _, oid, _ in parsed.columns])
+    operators: dict[int, list[QualifiedName]] = {}
+    types: dict[int, QualifiedName] = {}
+    for row in rows:
+        types[row.oid] = QualifiedName(row.schema, row.name)
+        operators.setdefault(row.oid, []).append(QualifiedName(row.operator_schema, row.oprname))
+    return [KeyColumn(name, types[oid], Operators(*operators[oid])) for name, oid, _ in parsed.columns]
 
 
 def refuse_parameters(parsed: Parsed, what: str) -> None:
@@ -344,10 +393,12 @@ async def _resolve(connection: Connection, columns: list[TypedName]) -> _Resolve
         for row in await _rows(connection, _FIELDS, list(composites)) if composites else []:
             fields.setdefault(row.attrelid, []).append(TypedName(row.attname, row.atttypid, row.formatted))
         wanted = {row.typbasetype for row in rows if row.typbasetype} | {row.element for row in rows if row.element}
+        wanted |= {row.subtype for row in rows if row.subtype}
         wanted |= {field.type_oid for relid in composites for field in fields.get(relid, [])}
     return _Resolved(
         tuple(Column(column.name, _build(column.type_oid, column.formatted, catalog, fields)) for column in columns),
         frozenset(column.name for column in columns if not _is_ordered(column.type_oid, catalog, fields)),
+        frozenset(column.name for column in columns if not _is_settled(column.type_oid, catalog, fields)),
     )
 
 
@@ -387,6 +438,19 @@ def _is_ordered(oid: int, catalog: Mapping[int, Any], fields: Mapping[int, list[
         case "e" | "r" | "m":
             return True
     return _is_ordered(row.element, catalog, fields) if row.element is not None else bool(row.ordered)
+
+
+def _is_settled(oid: int, catalog: Mapping[int, Any], fields: Mapping[int, list[TypedName]]) -> bool:
+    """Whether another session reads a type's text as the value that this one wrote.
+
+    Dumps rely on it for every type but few: amounts of money are written as lc_monetary says, and the names that stand
+    for objects of the catalog go by the search path.
+    """
+    row = catalog[oid]
+    members = [row.typbasetype, row.element, row.subtype, *(field.type_oid for field in fields.get(row.typrelid, []))]
+    if row.built_in and (row.typname == "money" or row.typname.startswith("reg")):
+        return False
+    return all(_is_settled(member, catalog, fields) for member in members if member)
 
 
 async def _rows(connection: Connection, statement: str, *values: Any) -> list[Any]:

@@ -24,6 +24,7 @@ from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy, retrying
 from etlcli.source import catalog, wire
 from etlcli.source.key_expressions import key_expressions
+from etlcli.source.ranges import is_within
 from etlcli.source.since import example_of, finite, is_since, typed
 from etlcli.source.text import sendable, statement_of
 from etlcli.source.translate import connection_error, statement_error
@@ -200,8 +201,8 @@ class PostgresSnapshot:
         Leaving it before its end ends the snapshot: the statement is cancelled and the connection closed.
         """
         self._require_connection()
-        statement = self._bytes(sql.SQL("copy ({}) to stdout").format(self._select(reading)))
         try:
+            statement = self._bytes(sql.SQL("copy ({}) to stdout").format(await self._statement(reading)))
             async with aclosing(wire.copy_out(self._connection, statement)) as batches:
                 async for batch in batches:
                     yield batch
@@ -213,8 +214,13 @@ class PostgresSnapshot:
 
     async def estimate(self, reading: Reading) -> int | None:
         """About how many rows a reading gives: what EXPLAIN says, which scales with the table's size of today."""
-        explained = sql.SQL("explain (format json) {}").format(self._select(reading))
-        plan = await self._answer(explained, "estimating the rows")
+        self._require_connection()
+        doing = "estimating the rows"
+        try:
+            explained = sql.SQL("explain (format json) {}").format(await self._statement(reading))
+        except psycopg.Error as error:
+            raise statement_error(error, self._where, doing) from error
+        plan = await self._answer(explained, doing)
         return None if plan is None else int(orjson.loads(plan)[0]["Plan"]["Plan Rows"])
 
     async def duplicates(self, reading: Reading, key: Sequence[str | AttributeSpec]) -> list[tuple[str | None, ...]]:
@@ -224,13 +230,13 @@ class PostgresSnapshot:
         statement = sql.SQL(
             "select {shown} from ({rows}) as q where {present} group by {key} having count(*) > 1 limit 5"
         )
-        composed = statement.format(
-            shown=sql.SQL(", ").join(sql.SQL("concat({})").format(each) for each in compared),
-            rows=self._select(reading._replace(order_by=() if reading.selection.limit is None else reading.order_by)),
-            present=sql.SQL(" and ").join(sql.SQL("{} is not null").format(each) for each in compared),
-            key=sql.SQL(", ").join(compared),
-        )
         try:
+            composed = statement.format(
+                shown=sql.SQL(", ").join(sql.SQL("concat({})").format(each) for each in compared),
+                rows=await self._statement(reading, in_order=reading.selection.limit is not None),
+                present=sql.SQL(" and ").join(sql.SQL("{} is not null").format(each) for each in compared),
+                key=sql.SQL(", ").join(compared),
+            )
             return await wire.run(self._connection, self._bytes(composed))
         except psycopg.Error as error:
             raise statement_error(error, self._where, "looking for duplicate keys") from error
@@ -318,16 +324,30 @@ class PostgresSnapshot:
         )
         await wire.parse(self._connection, self._bytes(statement))
 
-    def _select(self, reading: Reading) -> sql.Composed:
-        """Compose the SELECT of a reading. Line breaks keep a user's trailing ``--`` comment from eating our text."""
+    async def _statement(self, reading: Reading, *, in_order: bool = True) -> sql.Composed:
+        """Compose the SELECT of a reading, for which PostgreSQL may have to be asked how its keys compare."""
+        within = None
+        if reading.range is not None:
+            key = self._select(Reading(reading.selection, reading.order_by, ()))
+            parsed = await wire.parse(self._connection, self._bytes(key))
+            within = is_within(reading.range, await catalog.describe_key(self._connection, parsed))
+        return self._select(reading if in_order else reading._replace(order_by=()), within)
+
+    def _select(self, reading: Reading, within: sql.Composable | None = None) -> sql.Composed:
+        """Compose the SELECT of a reading, but for its range, whose condition is ``within``.
+
+        Line breaks keep a user's trailing ``--`` comment from eating our text.
+        """
         selection = reading.selection
-        new = None
+        conditions: list[sql.Composable] = []
         if reading.since is not None:
-            new = is_since(reading.since, self._type(selection, reading.since.column).typname)
+            conditions.append(is_since(reading.since, self._type(selection, reading.since.column).typname))
+        if within is not None:
+            conditions.append(within)
         parts: list[sql.Composable] = [
             sql.SQL("select"),
             sql.SQL(", ").join(map(sql.Identifier, reading.columns)) if reading.columns else sql.SQL("*"),
-            self._from(selection, new, reading.sample),
+            self._from(selection, sql.SQL(" and ").join(conditions) if conditions else None, reading.sample),
         ]
         if reading.order_by:
             parts.append(sql.SQL("order by"))

@@ -20,10 +20,11 @@ import boto3
 import orjson
 import pytest
 
+from etlcli.comparison import attribute_differences
 from etlcli.errors import SinkError, UsageError
 from etlcli.marking import marked
 from etlcli.model import CREATE_DEFAULTS, ItemMark, Key, KeyAttribute, Survey
-from etlcli.ports import Sink, TableSize
+from etlcli.ports import Sink, StoredItem, TableSize
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy
 from etlcli.sink.asking import Asker
@@ -310,6 +311,125 @@ def test_a_missing_table_takes_nothing(house: House, table: str) -> None:
     assert caught.value.hint
     assert house.counters.rows_loaded == 0
     assert house.counters.requests_in_flight == 0
+
+
+# What ``verify`` asks of it
+
+
+def key_of(item: bytes, key: Key) -> bytes:
+    document = orjson.loads(item)
+    return orjson.dumps({it.name: document[it.name] for it in key.attributes})
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 101, 450])
+def test_each_key_gets_its_item_or_none(house: House, table: str, count: int) -> None:
+    fill(house, table, BY_ID, [movie(number) for number in range(0, count, 2)])
+    wanted = [movie(number) for number in reversed(range(count))]
+    found = within(house, table, lambda sink: sink.fetch([key_of(item, BY_ID) for item in wanted]))
+    assert found == [None if number % 2 else orjson.loads(movie(number)) for number in reversed(range(count))]
+    assert house.counters.requests_in_flight == 0
+
+
+def test_a_key_may_be_asked_for_twice(house: House, table: str) -> None:
+    fill(house, table, BY_ID, [movie(1)])
+    keys = [key_of(movie(number), BY_ID) for number in (1, 2, 1, 2)]
+    there = orjson.loads(movie(1))
+    assert within(house, table, lambda sink: sink.fetch(keys)) == [there, None, there, None]
+
+
+def test_what_is_fetched_is_what_was_put(house: House, table: str) -> None:
+    item: dict[str, dict[str, Any]] = {
+        "movie_id": {"N": "12345678901234567890123456789012345678"},
+        "text": {"S": 'Amélie \u0001 "quoted" \\ 🎬'},
+        "empty": {"S": ""},
+        "poster": {"B": "AAECAw=="},
+        "seen": {"BOOL": True},
+        "nothing": {"NULL": True},
+        "names": {"SS": ["é", "b"]},
+        "posters": {"BS": ["AAE=", "/w=="]},
+        "figures": {"NS": ["1", "2"]},
+        "tree": {"M": {"cast": {"L": [{"S": "Audrey"}, {"N": "1.5"}, {"L": []}]}, "crew": {"M": {}}}},
+    }
+    fill(house, table, BY_ID, [orjson.dumps(item)])
+    (found,) = within(house, table, lambda sink: sink.fetch([orjson.dumps({"movie_id": item["movie_id"]})]))
+    assert found is not None
+    assert attribute_differences(item, found) == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    [*KEYS, Key(KeyAttribute("size", "S"), KeyAttribute("timestamp", "N")), Key(KeyAttribute("#a.b ü", "B"))],
+    ids=str,
+)
+def test_keys_of_all_shapes_are_fetched_and_scanned(house: House, table: str, key: Key) -> None:
+    def item(number: int) -> bytes:
+        values = {"S": f'"é"\\{number}', "N": f"{number}.5", "B": base64.b64encode(bytes([0, number])).decode()}
+        return orjson.dumps({**{it.name: {it.type: values[it.type]} for it in key.attributes}, "note": {"S": "x"}})
+
+    made = [item(number) for number in range(7)]
+    fill(house, table, key, made)
+    keys = [key_of(it, key) for it in made]
+    assert within(house, table, lambda sink: sink.fetch(keys)) == list(map(orjson.loads, made))
+    assert within(house, table, scanned) == sorted(map(orjson.loads, keys), key=repr)
+
+
+async def scanned(sink: Sink, mark: ItemMark | None = None) -> list[StoredItem]:
+    return sorted([key async for page in sink.scan_keys(mark) for key in page], key=repr)
+
+
+@pytest.mark.parametrize("scan_items", [1, 7, 100, None])
+def test_all_keys_are_scanned_or_those_of_a_job(house: House, table: str, scan_items: int | None) -> None:
+    if isinstance(house, DynamoDBHouse):
+        house.scan_items = scan_items
+    ours = [*left_by(EARLIER, *range(10)), *left_by(LATER, 11)]
+    fill(house, table, BY_ID, [*ours, *left_by(ANOTHER_JOBS, 20, 21), movie(30)])
+    for number, item in enumerate(NOT_THE_JOBS, 100):
+        house.write(table, {"movie_id": {"N": str(number)}, **item})
+
+    def numbers(mark: ItemMark | None) -> list[int]:
+        found = within(house, table, lambda sink: scanned(sink, mark))
+        assert all(key.keys() == {"movie_id"} for key in found)
+        return sorted(int(key["movie_id"]["N"]) for key in found)
+
+    assert numbers(None) == ids(house, table)
+    assert numbers(THIS) == [*range(10), 11]
+
+
+def test_large_items_are_fetched_and_scanned(house: House, table: str) -> None:
+    # 100 of them are more than the 16 MB that one answer takes.
+    large = [movie(number, "x" * 300_000) for number in range(100)]
+    fill(house, table, BY_ID, large)
+    found = within(house, table, lambda sink: sink.fetch([key_of(item, BY_ID) for item in large]))
+    assert found == list(map(orjson.loads, large))
+    assert len(within(house, table, scanned)) == 100
+
+
+def test_an_empty_table_has_no_keys(house: House, table: str) -> None:
+    fill(house, table, BY_ID, [])
+    assert within(house, table, scanned) == []
+    assert within(house, table, lambda sink: sink.fetch([key_of(movie(1), BY_ID)])) == [None]
+
+
+def test_a_key_that_the_table_cannot_have_is_an_error_or_nobodys(house: House, table: str) -> None:
+    fill(house, table, BY_ID, [movie(7)])
+    try:
+        found = within(house, table, lambda sink: sink.fetch([orjson.dumps({"movie_id": {"S": "7"}})]))
+    except SinkError:
+        return
+    assert found == [None]  # moto does not look at its type
+
+
+@pytest.mark.parametrize("what", ["fetch", "scan"])
+def test_of_a_missing_table_nothing_is_read(house: House, table: str, what: str) -> None:
+    async def use(sink: Sink) -> None:
+        if what == "fetch":
+            await sink.fetch([key_of(movie(1), BY_ID)])
+        else:
+            await scanned(sink)
+
+    with pytest.raises(SinkError, match=table) as caught:
+        within(house, table, use)
+    assert caught.value.hint
 
 
 # What mode ``replace`` asks of it

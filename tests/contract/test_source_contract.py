@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 
 from etlcli.errors import SourceError, UsageError
-from etlcli.model import Relation, Selection, Since
+from etlcli.model import KeyRange, Relation, Selection, Since
 from etlcli.ports import Reading, Snapshot, Source
 from etlcli.progress import Counters
 from etlcli.source.postgres import PostgresSource
@@ -442,6 +442,90 @@ def test_a_reading_since_a_value_that_is_limited(house: House) -> None:
     wanted = Reading(Selection("t", limit=2), ("id", "at"), ("id",), Since("at", "5", 0))
     found = lines(asked(house, content, lambda snapshot: batches_of(snapshot, wanted)))
     assert found == [b"1\t5", rb"2" + b"\t" + rb"\N"]
+
+
+PLACES = Content(
+    [("shop", "text"), ("number", "int4"), ("v", "text")],
+    [(shop, str(number), f"{shop}{number}") for shop in ("a", "b", "c") for number in (-10, -9, 2, 10)],
+    ("shop", "number"),
+)
+ALL = [b"\t".join(str(field).encode() for field in row) for row in PLACES.rows]
+KEYS = [(shop or "", number or "") for shop, number, _ in PLACES.rows]
+
+
+def ranged(house: House, *ranges: KeyRange, selection: Selection = TABLE) -> list[list[bytes]]:
+    async def main() -> list[list[bytes]]:
+        async with house.source(PLACES).snapshot() as snapshot:
+            await snapshot.describe(selection)
+            wanted = [reading(PLACES, selection)._replace(range=each) for each in ranges]
+            return [lines(await batches_of(snapshot, each)) for each in wanted]
+
+    return asyncio.run(main())
+
+
+def test_reading_goes_on_behind_any_row(house: House) -> None:
+    behind = ranged(house, *(KeyRange(after=key) for key in KEYS))
+    assert behind == [ALL[place + 1 :] for place in range(len(KEYS))]
+
+
+def test_rows_between_two_keys_both_included(house: House) -> None:
+    spans = [(first, last) for first in range(len(KEYS)) for last in range(first, len(KEYS))]
+    found = ranged(house, *(KeyRange(first=KEYS[first], last=KEYS[last]) for first, last in spans))
+    assert found == [ALL[first : last + 1] for first, last in spans]
+
+
+def test_ranges_with_one_end_or_none_or_nothing_in_them(house: House) -> None:
+    found = ranged(
+        house,
+        KeyRange(),
+        KeyRange(first=KEYS[5]),
+        KeyRange(last=KEYS[5]),
+        KeyRange(after=KEYS[2], last=KEYS[3]),
+        KeyRange(after=KEYS[3], last=KEYS[3]),
+        KeyRange(first=KEYS[4], last=KEYS[3]),
+    )
+    assert found == [ALL, ALL[5:], ALL[:6], ALL[3:4], [], []]
+
+
+def test_a_range_begins_and_ends_where_no_row_is(house: House) -> None:
+    found = ranged(
+        house,
+        KeyRange(after=("a", "3")),
+        KeyRange(first=("aa", "0"), last=("bb", "0")),
+        KeyRange(after=("", "0"), last=("b", "-10")),
+        KeyRange(after=("d", "0")),
+    )
+    assert found == [ALL[3:], ALL[4:8], ALL[:5], []]
+
+
+def test_a_limit_counts_within_a_range(house: House) -> None:
+    limited = Selection("t", limit=3)
+    assert ranged(house, KeyRange(after=KEYS[4]), KeyRange(after=KEYS[10]), selection=limited) == [ALL[5:8], ALL[11:]]
+
+
+def test_a_range_of_what_is_new(house: House) -> None:
+    async def main() -> list[list[bytes]]:
+        async with house.source(PLACES).snapshot() as snapshot:
+            await snapshot.describe(TABLE)
+            new = reading(PLACES)._replace(since=Since("number", "2", 1))
+            wanted = [new._replace(range=each) for each in (KeyRange(after=KEYS[2]), KeyRange(KEYS[2], None, KEYS[6]))]
+            return [lines(await batches_of(snapshot, each)) for each in wanted]
+
+    assert asyncio.run(main()) == [[ALL[n] for n in (3, 6, 7, 10, 11)], [ALL[n] for n in (3, 6)]]
+
+
+def test_an_estimate_and_duplicates_of_a_range(house: House) -> None:
+    async def main() -> tuple[list[Row], list[Row], int | None]:
+        async with house.source(PLACES).snapshot() as snapshot:
+            await snapshot.describe(TABLE)
+            rest = reading(PLACES)._replace(range=KeyRange(after=KEYS[7]))
+            whole = await snapshot.duplicates(reading(PLACES), ("shop",))
+            return whole, await snapshot.duplicates(rest, ("shop",)), await snapshot.estimate(rest)
+
+    whole, rest, estimate = asyncio.run(main())
+    assert sorted(whole) == [("a",), ("b",), ("c",)]
+    assert rest == [("c",)]
+    assert estimate is not None
 
 
 def test_an_error_in_the_middle_comes_after_whole_lines(house: House) -> None:

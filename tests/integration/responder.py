@@ -1,7 +1,7 @@
 """A DynamoDB that answers and forgets, on loopback: for what moto would be too slow or too obliging for.
 
-It knows CreateTable, DescribeTable and BatchWriteItem, and of the state table as much as a run needs of one that stays
-empty. It counts what it is sent, and can be told to hold answers back or to refuse.
+It knows CreateTable, DescribeTable and BatchWriteItem, of the state table as much as a run needs of one that stays
+empty, and reads back nothing. It counts what it is sent, and can be told to hold answers back or to refuse.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ __all__ = ["Responder"]
 
 _PUT = b'"PutRequest"'
 _EMPTY: dict[str, dict[str, Any]] = {
+    "BatchGetItem": {"Responses": {}, "UnprocessedKeys": {}},
     "DescribeTimeToLive": {},
     "GetItem": {},
     "PutItem": {},
     "Query": {"Items": []},
+    "Scan": {"Items": []},
     "UpdateItem": {},
     "UpdateTimeToLive": {},
 }

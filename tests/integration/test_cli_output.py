@@ -27,6 +27,7 @@ COMMANDS = (
     "local up",
     "local down",
     "local status",
+    "verify",
 )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import copy
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -12,11 +14,12 @@ import orjson
 
 from etlcli.errors import EtlError, SinkError
 from etlcli.model import CreateOptions, ItemMark, Key, Survey
-from etlcli.ports import Refusal, TableSize
+from etlcli.ports import Refusal, StoredItem, TableSize
 from etlcli.progress import Counters
 from etlcli.sink.names import check_table_name
 
 ITEM_BYTES = 400 * 1024
+SCAN_PAGE = 1000
 
 
 @dataclass
@@ -24,6 +27,7 @@ class FakeTable:
     key: Key
     options: CreateOptions = field(default_factory=CreateOptions)
     items: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
+    number: int = field(default_factory=itertools.count().__next__)
 
 
 class FakeSink:
@@ -49,6 +53,7 @@ class FakeSink:
         self.refuse = refuse
         self.errors = list(errors)
         self.gate: asyncio.Event | None = None
+        self.may_send: Callable[[], None] = lambda: None
         self.meanwhile: Callable[[], None] | None = None
         self.puts: list[int] = []
 
@@ -81,6 +86,12 @@ class FakeSink:
             else TableSize(len(table.items), sum(map(len, map(orjson.dumps, table.items.values()))))
         )
 
+    async def identity(self) -> str:
+        return f"{self._table} {self._existing().number}"
+
+    def heed(self, may_send: Callable[[], None]) -> None:
+        self.may_send = may_send
+
     async def create(self, key: Key, options: CreateOptions) -> None:
         check_table_name(self._table)
         table = self.account.setdefault(self._table, FakeTable(key, options))
@@ -91,6 +102,7 @@ class FakeSink:
         if self.gate is not None:
             await self.gate.wait()
         await asyncio.sleep(0)
+        self.may_send()
         if self.errors:
             raise self.errors.pop(0)
         if not items:
@@ -107,6 +119,23 @@ class FakeSink:
             else:
                 refusals.append(Refusal(raw, reason))
         return refusals
+
+    async def fetch(self, keys: Sequence[bytes]) -> list[StoredItem | None]:
+        await asyncio.sleep(0)
+        table = self._existing()
+        documents = list(map(orjson.loads, keys))
+        shape = {attribute.name: {attribute.type} for attribute in table.key.attributes}
+        if any({name: set(value) for name, value in document.items()} != shape for document in documents):
+            raise SinkError(f"DynamoDB refuses BatchGetItem on table {self._table} (ValidationException)")
+        return [copy.deepcopy(table.items.get(_place(document, table.key))) for document in documents]
+
+    async def scan_keys(self, mark: ItemMark | None = None) -> AsyncIterator[list[StoredItem]]:
+        table = self._existing()
+        names = [attribute.name for attribute in table.key.attributes]
+        found = [item for item in table.items.values() if mark is None or _mark_of(item, mark) is not None]
+        for start in range(0, len(found), SCAN_PAGE):
+            await asyncio.sleep(0)
+            yield [{name: item[name] for name in names} for item in found[start : start + SCAN_PAGE]]
 
     async def survey(self, mark: ItemMark) -> Survey:
         found = [_mark_of(item, mark) for item in self.items]

@@ -91,7 +91,7 @@ class FakeSnapshot:
     async def read(self, reading: Reading) -> AsyncIterator[list[bytes]]:
         source = self._source
         places = self._places(reading.columns)
-        rows = self._new(reading)[: reading.selection.limit]
+        rows = self._chosen(reading)[: reading.selection.limit]
         if reading.sample is not None:
             # Pages of two rows, all over the table.
             every = max(1, round(100 / reading.sample))
@@ -110,7 +110,7 @@ class FakeSnapshot:
 
     async def estimate(self, reading: Reading) -> int | None:
         await asyncio.sleep(0)
-        return self._source.estimate(len(self._new(reading)[: reading.selection.limit]))
+        return self._source.estimate(len(self._chosen(reading)[: reading.selection.limit]))
 
     async def duplicates(self, reading: Reading, key: Sequence[str | AttributeSpec]) -> list[tuple[str | None, ...]]:
         await asyncio.sleep(0)
@@ -123,7 +123,7 @@ class FakeSnapshot:
             columns.append(spec.column)
         assert set(columns) <= set(reading.columns)
         places = self._places(columns)
-        rows = self._source.rows[: reading.selection.limit]
+        rows = self._chosen(reading)[: reading.selection.limit]
         found = Counter(tuple(row[place] for place in places) for row in rows)
         return [values for values, count in found.items() if count > 1 and None not in values][:5]
 
@@ -161,6 +161,28 @@ class FakeSnapshot:
         (place,) = self._places([column])
         return [row[place] for row in self._source.rows]
 
+    def _chosen(self, reading: Reading) -> list[Row]:
+        rows = self._new(reading)
+        wanted = reading.range
+        if wanted is None:
+            return rows
+        places = self._places(reading.order_by)
+        typnames = [self._source.relation.columns[place].type.typname for place in places]
+
+        def rank(key: Sequence[str | None]) -> list[tuple[bool, Decimal | str]]:
+            assert None not in key
+            return [_order(typname, text or "") for typname, text in zip(typnames, key, strict=True)]
+
+        def is_within(row: Row) -> bool:
+            own = rank([row[place] for place in places])
+            return (
+                (wanted.after is None or own > rank(wanted.after))
+                and (wanted.first is None or own >= rank(wanted.first))
+                and (wanted.last is None or own <= rank(wanted.last))
+            )
+
+        return [row for row in rows if is_within(row)]
+
     def _new(self, reading: Reading) -> list[Row]:
         since = reading.since
         if since is None:
@@ -188,6 +210,11 @@ def _rank(typname: str, text: str) -> tuple[bool, Decimal]:
     moment = dt.datetime.fromisoformat(text)
     passed = moment.replace(tzinfo=moment.tzinfo or dt.UTC) - _EPOCH
     return False, Decimal(passed // dt.timedelta(microseconds=1)) / 1_000_000
+
+
+def _order(typname: str, text: str) -> tuple[bool, Decimal | str]:
+    """A place in the order of a key column's values; texts go by their code points."""
+    return (False, text) if typname == "text" else _rank(typname, text)
 
 
 def _line(fields: Row) -> bytes:

@@ -1,0 +1,234 @@
+"""``verify``: the destination, item by item, against the cached rows or the source."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from etlcli.cli import options
+from etlcli.cli.execute import Interrupted, interruptible, run_async, settle, single
+from etlcli.cli.output import Output, OutputFormat
+from etlcli.cli.progress import shown
+from etlcli.cli.render_verify import verification_text
+from etlcli.config import JobFlags, Settings, parse_share, resolve_job, resolve_options
+from etlcli.encoding import Recipe
+from etlcli.errors import UsageError
+from etlcli.model import Job, Share
+from etlcli.report import Report
+from etlcli.summary import exit_code, summarize
+from etlcli.verification import Verification, Wanted, facts_of, refuse_differences
+from etlcli.verification import verify as compare
+
+__all__ = ["verify"]
+
+_PANEL = "Verification"
+_SEEDS = 2**32
+
+FromSource: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--source", help="Compare with the source, read now, not with the cached rows.", rich_help_panel=_PANEL
+    ),
+]
+Sample: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--sample", metavar="N|N%", help="Compare only so many rows, chosen by chance.", rich_help_panel=_PANEL
+    ),
+]
+Seed: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        help="Choose the rows that this seed chose before. \\[default: others each time]",
+        rich_help_panel=_PANEL,
+    ),
+]
+Extra: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--extra",
+        help="Also look for items that no row has, by reading all keys of the table. Mode replace: among the items"
+        " that this job wrote.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Show: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--show",
+        metavar="N",
+        min=0,
+        help="Tell at most so many differences of each kind; all are counted.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
+def verify(
+    table: options.Table = None,
+    query: options.Query = None,
+    where: options.Where = None,
+    columns: options.Columns = None,
+    key: options.KeyColumns = None,
+    limit: options.Limit = None,
+    mode: options.Mode = None,
+    on_unrepresentable: options.Unrepresentable = None,
+    run_id: options.RunId = None,
+    source: FromSource = False,
+    sample: Sample = None,
+    seed: Seed = None,
+    extra: Extra = False,
+    show: Show = 20,
+    cache: options.Cache = None,
+    destination: options.Destination = None,
+    config: options.Config = None,
+    local: options.Local = False,
+    output: options.OutputOption = OutputFormat.TEXT,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compare each item with what its row makes, by key and by value: missing, different, surplus.
+
+    The rows are the cached ones of the current run, or of --run-id. Where the
+    cache has them no more, the source is read anew: what changed there since the
+    run is a difference then. --source reads it at once, and so do the options
+    that say what to read: --query, --where, --columns, --key, --limit, --mode and
+    --on-unrepresentable. Nothing is written. The exit code is 4 if anything
+    differs.
+
+    Examples:
+      momento-etl verify --local --table movies
+      momento-etl verify --table movies --sample 1% --output json
+      momento-etl verify --table movies --source --extra
+    """
+    speaker = Output(output, quiet=quiet, verbose=verbose)
+    flags = JobFlags(
+        query=query,
+        where=where,
+        columns=columns,
+        key=key,
+        limit=limit,
+        mode=mode,
+        on_unrepresentable=on_unrepresentable,
+        cache=cache,
+        destination=destination,
+    )
+    given = {
+        "--source": source or None,
+        "--query": query,
+        "--where": where,
+        "--columns": columns,
+        "--key": key,
+        "--limit": limit,
+        "--mode": mode,
+        "--on-unrepresentable": on_unrepresentable,
+    }
+    reads_source = [name for name, value in given.items() if value is not None]
+
+    def work(report: Report) -> Callable[[], Awaitable[Verification]]:
+        if reads_source and run_id is not None:
+            raise UsageError(
+                f"{reads_source[0]} and --run-id exclude each other",
+                hint="--run-id compares with what the cache has of a run, as it was read then.",
+            )
+        if seed is not None and sample is None:
+            raise UsageError("--seed chooses the rows of a sample, and there is none", hint="Add --sample N or N%.")
+        settings = settle(speaker, config, local=local, source=bool(reads_source), cache=not reads_source, sink=True)
+        job = resolve_job(settings, table, flags)
+        report.job, report.destination, report.mode = job.name, job.destination, job.mode
+        wanted = Wanted(
+            sample=_share(sample),
+            seed=seed if seed is not None else random.randrange(_SEEDS),
+            extra=extra,
+            from_source=bool(reads_source),
+            run_id=run_id,
+            shown=show,
+        )
+        return lambda: _verify(settings, job, table, flags, wanted, report)
+
+    _answer(speaker, work, table or "")
+
+
+def _answer(output: Output, work: Callable[[Report], Callable[[], Awaitable[Verification]]], job: str) -> None:
+    """Verify, show it at work, tell what it came to, and exit."""
+    report = Report(job)
+    started = time.monotonic()
+    found: Verification | None = None
+    error: BaseException | None = None
+    signal_number: int | None = None
+    try:
+        with interruptible():
+            main = work(report)
+
+            async def watched() -> Verification:
+                async with shown(report, output, bars=("compared",)):
+                    return await main()
+
+            found = run_async(watched, output)
+            assert found is not None
+            refuse_differences(found, report.job, str(report.destination))
+    except Interrupted as interrupted:
+        signal_number = interrupted.number
+    except BrokenPipeError:
+        raise
+    except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it
+        error = single(caught)
+    seconds = time.monotonic() - started
+    summary: dict[str, Any] = {
+        **summarize("verify", report, seconds, error=error, signal_number=signal_number),
+        "verification": None if found is None else facts_of(found, report.counters.read_units),
+    }
+    if signal_number is not None:
+        summary["error"]["hint"] = "Nothing was written. Run the same command again."
+    for warning in report.warnings:
+        output.warn(warning)
+    if found is not None:
+        output.data(verification_text(summary, found, report))
+    if error is not None:
+        output.error(error)
+    elif signal_number is not None:
+        output.note(f"{summary['error']['message']}. {summary['error']['hint']}")
+    output.result(summary)
+    raise typer.Exit(exit_code(summary, error, signal_number))
+
+
+async def _verify(
+    settings: Settings, job: Job, table: str | None, flags: JobFlags, wanted: Wanted, report: Report
+) -> Verification:
+    """Open what is there of source and cache, and compare."""
+    from etlcli import wiring
+
+    counters = report.counters
+    has_source = settings.connects("source") and not settings.problems("source")
+
+    def recipe() -> Recipe:
+        return wiring.recipe_of(resolve_options(settings, table, flags))
+
+    async with AsyncExitStack() as opened:
+        staged = None
+        if not wanted.from_source:
+            report.cache = job.cache
+            staged = await opened.enter_async_context(wiring.open_cache(settings, job.cache, counters))
+        sink = await opened.enter_async_context(wiring.open_sink(settings, job.destination, counters))
+        state = await opened.enter_async_context(wiring.open_state(settings, counters))
+        source = wiring.open_source(settings, counters) if has_source else None
+        return await compare(job, recipe, wanted, source, staged, sink, state, report)
+
+
+def _share(text: str | None) -> Share | None:
+    if text is None:
+        return None
+    try:
+        return parse_share(text)
+    except ValueError:
+        raise UsageError(
+            f"--sample has to be a number of rows, or a percentage of them, found {text!r}",
+            hint="For example: --sample 1000, or --sample 1%",
+        ) from None

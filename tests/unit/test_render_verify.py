@@ -1,0 +1,130 @@
+"""What people see of a verification: every difference where it can be seen, at any width."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from etlcli.cli.render_verify import verification_text
+from etlcli.comparison import AttributeDifference, attribute_differences
+from etlcli.report import Report
+from etlcli.summary import summarize
+from etlcli.verification import Difference, Verification, Wanted
+
+
+def rendered(found: Verification, width: int = 80, **counted: Any) -> list[str]:
+    report = Report("movies", cache="etl", destination="films")
+    for name, figure in counted.items():
+        setattr(report.counters, name, figure)
+    console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(verification_text(summarize("verify", report, 1.25), found, report))
+    assert isinstance(console.file, StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def different(expected: dict[str, Any], found: dict[str, Any]) -> Verification:
+    attributes = tuple(attribute_differences({"a": expected}, {"a": found}))
+    return Verification(
+        "source", Wanted(), "shop movies", 1, 1, different=1, differences=[Difference("different", KEY, attributes)]
+    )
+
+
+KEY = {"id": {"N": "7"}}
+
+
+def test_where_nothing_is_wrong() -> None:
+    lines = rendered(Verification("source", Wanted(), "shop movies", 1200, 1200), read_units=1200.0)
+    assert lines == [
+        "verify movies: no difference in 1.2 s",
+        "compared   1,200 rows with table films",
+        "source     shop movies, as it is now",
+        "missing    0",
+        "different  0",
+        "dynamodb   1,200 read units",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "shown"),
+    [
+        ({"N": "7.5"}, {"N": "7.6"}, ["7.5", "7.6"]),
+        ({"S": "a"}, {"S": "a "}, ['"a"', '"a "']),
+        ({"S": "7"}, {"N": "7"}, ['S "7"', "N 7"]),
+        ({"S": "x\x1b[2J"}, {"S": "x"}, [r'"x\u001b[2J"', '"x"']),
+        ({"SS": ["b", "a"]}, {"L": []}, ['SS {"a", "b"}', "L []"]),
+        (
+            {"S": "It was a bright cold day in April, and the clocks were striking thirteen."},
+            {"S": "It was a bright cold day in April, and the clocks were striking twelve."},
+            ['…riking thirteen."', '…riking twelve."'],
+        ),
+        ({"S": "x" * 500}, {"S": "x" * 250}, ["…" + "x" * 30 + "…", "…" + "x" * 8 + '"']),
+    ],
+)
+def test_two_values_are_shown_where_they_part(
+    expected: dict[str, Any], found: dict[str, Any], shown: list[str]
+) -> None:
+    (row,) = [line for line in rendered(different(expected, found)) if line.startswith("7 ")]
+    assert row.split("a", 1)[1].strip().replace(shown[0], "", 1).strip() == shown[1], row
+
+
+def test_what_is_absent_is_called_so() -> None:
+    lines = rendered(
+        Verification(
+            "source",
+            Wanted(),
+            "shop movies",
+            2,
+            2,
+            different=2,
+            differences=[
+                Difference("different", KEY, (AttributeDifference("note", (), None, {"S": "by hand"}),)),
+                Difference(
+                    "different",
+                    {"id": {"N": "8"}},
+                    (
+                        AttributeDifference("note", (), {"S": "by hand"}, None),
+                        AttributeDifference("tree", ("cast", 0), {"N": "1"}, {"N": "2"}),
+                    ),
+                ),
+            ],
+        )
+    )
+    assert lines[-4:] == [
+        "──────────────────────────────────────────",
+        '7   note          absent      "by hand"',
+        '8   note          "by hand"   absent',
+        "    tree.cast[0]  1           2",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_it_fits_the_screen(width: int) -> None:
+    long = {"S": "x" * 300}
+    keys = [{"pk": {"S": f"MOVIE#{'y' * 60}{number}"}, "sk": {"S": "RELEASE"}} for number in range(3)]
+    found = Verification(
+        "source",
+        Wanted(extra=True),
+        "shop movies",
+        rows=10_000_000,
+        rows_compared=10_000_000,
+        rows_rejected=5,
+        missing=4,
+        different=1,
+        surplus=12,
+        differences=[
+            *(Difference("missing", key) for key in keys),
+            Difference("different", keys[0], (AttributeDifference("a" * 90, (), long, {"N": "1"}),)),
+            *(Difference("surplus", key) for key in keys),
+        ],
+    )
+    lines = rendered(found, width, throttles=1)
+    assert all(len(line) <= width for line in lines)
+    text = " ".join(" ".join(lines).split())
+    assert "17 differences" in text
+    assert "and 1 more missing" in text
+    assert "and 9 more surplus" in text
+    assert "and 0 more" not in text
+    assert "5 rows, of which no item is expected" in text
