@@ -41,6 +41,11 @@ class CacheBudget:
             self._superseded.append((size, free))
             self._changed.notify_all()
 
+    async def take_over(self, size: int) -> None:
+        """Take account of an entry of this run that an earlier attempt stored."""
+        async with self._changed:
+            self._stored += size
+
     async def release(self, size: int, free: Free) -> None:
         """Offer an entry of this run, which was loaded, to be freed once room is needed."""
         async with self._changed:

@@ -14,7 +14,7 @@ from etlcli.cache.packed import Packer
 from etlcli.cache.rows import RowsPacker
 from etlcli.cache.staging import Chunk, Staging
 from etlcli.encoding import Encoded, RowEncoder
-from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, Totals, WatermarkMove
+from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, WatermarkMove
 from etlcli.plan import Plan
 from etlcli.ports import Snapshot
 from etlcli.progress import Counters
@@ -126,6 +126,7 @@ class Extraction:
         budget: The bound on stored bytes.
         rejects: Takes the rows that cannot become items.
         counters: The run's figures.
+        first: The number of the first chunk; what is before it was stored by an earlier attempt.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Extraction:
         budget: CacheBudget,
         rejects: RejectKeeper,
         counters: Counters,
+        first: int = 0,
     ) -> None:
         self._plan = plan
         self._encoder = encoder
@@ -149,7 +151,7 @@ class Extraction:
         self._rejects = rejects
         self._counters = counters
         self._piece_rows = _PIECE_ROWS
-        self._rejected = 0
+        self._first = first
 
     async def run(self, stored: Callable[[ChunkRecord], Awaitable[None]]) -> Manifest:
         """Extract everything; ``stored`` hears of each chunk once the cache has acknowledged it.
@@ -162,28 +164,16 @@ class Extraction:
             group.create_task(self._read(filled))
             for _ in range(_STORES_IN_FLIGHT):
                 group.create_task(self._store(filled, stored))
-        await self._rejects.flush()
+        await self._rejects.finish()
         await self._rejects.check()
-        await self._ledger.flush()
-        counters = self._counters
-        totals = Totals(
-            rows_extracted=counters.rows_extracted,
-            # Its own count: a loader at work counts what the destination refused in the same place, and whoever loads
-            # this run again counts that anew.
-            rows_rejected=self._rejected,
-            rows_dropped=counters.rows_dropped,
-            chunks=counters.chunks_stored,
-            bytes_encoded=counters.bytes_encoded,
-            bytes_stored=counters.bytes_cached,
-        )
-        manifest = await self._ledger.complete(totals)
+        manifest = await self._ledger.complete()
         # Only now: whoever follows the pointer finds a whole extraction.
         await self._staging.move_current(manifest.run_id, manifest.ttl_seconds)
         return manifest
 
     async def _read(self, filled: asyncio.Queue[_Filled | None]) -> None:
         """Read, encode and pack; hand on each chunk as it fills. Waits while the storing side is behind."""
-        chunk = self._filling(0)
+        chunk = self._filling(self._first)
         async with aclosing(self._snapshot.read(self._plan.reading)) as batches:  # type: ignore[type-var]
             async for batch in batches:
                 for lines, encoded, size in self._pieces(batch):
@@ -192,8 +182,7 @@ class Extraction:
                         chunk = self._filling(chunk.number + 1)
                     self._counters.rows_extracted += len(lines)
                     if encoded.rejects:
-                        self._rejected += len(encoded.rejects)
-                        await self._rejects.add(encoded.rejects)
+                        await self._rejects.add(encoded.rejects, chunk.number)
                     self._counters.rows_dropped += encoded.dropped
                     chunk.add(lines, encoded)
                     if chunk.packer.full:
@@ -233,6 +222,9 @@ class Extraction:
             packed = filling.chunk
             await self._budget.reserve(packed.bytes_stored)
             await self._staging.store_chunk(manifest.run_id, filling.number, packed, manifest.ttl_seconds)
+            if filling.rejected:
+                # Whoever takes this run up again finds in the ledger what need not be read again.
+                await self._rejects.flush()
             record = ChunkRecord(
                 number=filling.number,
                 rows=packed.rows,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from etlcli.cache.staging import Staging
+from etlcli.errors import ChunkError
 from etlcli.marking import key_of, marked
 from etlcli.model import ChunkRecord, ItemMark, Manifest, Reject
 from etlcli.ports import Sink
 from etlcli.progress import Counters
+from etlcli.progress_keeper import ProgressKeeper
 from etlcli.rejects import RejectKeeper
 
-__all__ = ["Loading"]
+__all__ = ["Loading", "Mend"]
+
+Mend: TypeAlias = Callable[[ChunkRecord, ChunkError], Awaitable[tuple[ChunkRecord, list[bytes]]]]
 
 # Chunks whose items are mixed in the requests in flight. Items that share a hash key sit next to each other, and one
 # partition takes 1,000 writes/s: several chunks at once spread the load (Developer Guide, "partition key design").
@@ -28,6 +33,8 @@ class Loading:
         manifest: The run.
         rejects: Takes the items that DynamoDB refuses.
         counters: The run's figures.
+        progress: Notes which chunks are in the destination.
+        mend: Makes the items of a chunk anew that the cache does not hold (any more); None where there is no source.
         mark: What is added to each item in mode ``replace``; None to put them as they are.
     """
 
@@ -39,6 +46,8 @@ class Loading:
         manifest: Manifest,
         rejects: RejectKeeper,
         counters: Counters,
+        progress: ProgressKeeper,
+        mend: Mend | None = None,
         mark: ItemMark | None = None,
     ) -> None:
         self._staging = staging
@@ -46,6 +55,8 @@ class Loading:
         self._manifest = manifest
         self._rejects = rejects
         self._counters = counters
+        self._progress = progress
+        self._mend = mend
         self._mark = mark
 
     async def run(
@@ -62,7 +73,12 @@ class Loading:
         self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
     ) -> None:
         while (record := await chunks.get()) is not None:
-            items = await self._staging.fetch_chunk(self._manifest, record)
+            try:
+                items = await self._staging.fetch_chunk(self._manifest, record)
+            except ChunkError as error:
+                if self._mend is None:
+                    raise
+                record, items = await self._mend(record, error)
             if self._mark is not None:
                 items = marked(items, self._mark)
             refusals = await self._sink.put(items)
@@ -76,8 +92,12 @@ class Loading:
                             key_of(refusal.item, self._manifest.key) if self._mark is not None else None,
                         )
                         for refusal in refusals
-                    ]
+                    ],
+                    record.number,
                 )
+            else:
+                # One with refusals is loaded again by whoever takes this run up: nobody else would know of them.
+                await self._progress.note(record.number)
             self._counters.chunks_loaded += 1
             await loaded(record)
         await chunks.put(None)  # for the next worker

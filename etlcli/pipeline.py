@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -25,19 +25,37 @@ from etlcli.chronicle import recorded
 from etlcli.encoding import Recipe
 from etlcli.errors import CacheError, EtlError, SourceError, UsageError, leading
 from etlcli.extraction import Extraction, new_manifest
+from etlcli.leasing import leased
 from etlcli.loading import Loading
-from etlcli.model import ChunkRecord, CreateOptions, ItemMark, Job, Key, Manifest, WatermarkMove, new_run_id
+from etlcli.mending import Mender
+from etlcli.model import (
+    ChunkRecord,
+    CreateOptions,
+    ItemMark,
+    Job,
+    Key,
+    KeyRange,
+    Manifest,
+    Since,
+    WatermarkMove,
+    new_run_id,
+)
 from etlcli.plan import Plan, make_plan, row_encoder
 from etlcli.ports import Cache, Sink, Snapshot, Source, StateStore
-from etlcli.rejects import RejectKeeper
+from etlcli.progress_keeper import ProgressKeeper
+from etlcli.rejects import RejectKeeper, TooManyRejects
 from etlcli.replacing import mark_of, prepare_mark, remove_stale
 from etlcli.report import Report
+from etlcli.resume import Unfinished, find_unfinished, progress_name
 
 __all__ = ["create_table", "extract", "find_run", "load", "prepare_table", "run"]
 
 # A table's rows take at most about an eighth of their room on PostgreSQL's disk once they are encoded and compressed. A
 # table that would not fit even so is refused before it is read; closer calls are left to the bound itself.
 _BEST_COMPRESSION = 8
+
+# The deadline of the longest request that writes to the destination: the lease is good for longer than that.
+_REQUEST_SECONDS = 20.0
 
 
 async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, state: StateStore, report: Report) -> None:
@@ -57,7 +75,11 @@ async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, state:
             await staging.ensure()
             budget = CacheBudget(job.max_cached_bytes, loading=False)
             await _hold_superseded(staging, budget, report)
-            extraction, ledger = await _started(plan, recipe, snapshot, staging, budget, report, watermark)
+            manifest = _new_run(plan, recipe, snapshot, watermark, report)
+            ledger = Ledger(staging, manifest)
+            await _leave_trace(staging, ledger, report)
+            rejects = RejectKeeper(staging, report, manifest, "extract", job.max_rejects)
+            extraction = _extraction(plan, recipe, snapshot, staging, ledger, budget, rejects, report)
             async with _kept(ledger):
                 report.manifest = await extraction.run(_nothing)
 
@@ -87,7 +109,13 @@ async def load(
         EtlError: Cache or destination failed.
     """
     with _first_error():
-        async with recorded("load", job, state, report) as chronicle:
+        async with (
+            leased(
+                job.name, "load", state, report, request_seconds=_REQUEST_SECONDS, wait_seconds=job.wait_seconds
+            ) as right,
+            recorded("load", job, state, report) as chronicle,
+        ):
+            sink.heed(right.check)
             staging = Staging(cache, job.name)
             manifest = await find_run(staging, run_id)
             _note_manifest(manifest, report)
@@ -96,14 +124,23 @@ async def load(
             records = await staging.fetch_ledger(manifest)
             mark = await mark_of(job, manifest, state)
             await prepare_table(sink, manifest.key, create, report)
+            progress_in = progress_name(manifest.run_id, await sink.identity())
+            progress = ProgressKeeper(state, job.name, progress_in)
+            found = Unfinished(manifest, tuple(records), await state.fetch_progress(job.name, progress_in))
+            if job.restart:
+                await progress.clear()
+                found = replace(found, loaded=frozenset())
+            found.count_loaded(report)
             chronicle.begin()
             chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
-            for record in records:
+            for record in found.to_load:
                 chunks.put_nowait(record)
             chunks.put_nowait(None)
             report.counters.stage = "loading"
-            await _loading(job, staging, sink, manifest, mark, report).run(chunks, _nothing)
+            loading = _loading(job, staging, sink, manifest, mark, progress, report)
+            await loading.run(chunks, _nothing)
             await _settle(job, manifest, mark, staging, sink, state, report)
+            await progress.clear()
 
 
 async def run(
@@ -123,28 +160,40 @@ async def run(
         EtlError: Source, cache or destination failed.
     """
     with _first_error():
-        async with recorded("run", job, state, report) as chronicle, AsyncExitStack() as reading:
+        async with (
+            leased(
+                job.name, "run", state, report, request_seconds=_REQUEST_SECONDS, wait_seconds=job.wait_seconds
+            ) as right,
+            recorded("run", job, state, report) as chronicle,
+            AsyncExitStack() as reading,
+        ):
+            sink.heed(right.check)
             snapshot = await reading.enter_async_context(source.snapshot())
             plan = await _planned(job, recipe, source, snapshot, report)
             await _hold_to_schema(plan, state, report)
-            plan, watermark = await _begun(plan, snapshot, state, report, sink)
             await prepare_mark(job, state)
-            await prepare_table(sink, plan.key, create, report)
             staging = Staging(cache, job.name)
             await staging.ensure()
+            found = await _unfinished(plan, staging, sink, state, report)
+            if found is None:
+                plan, watermark = await _begun(plan, snapshot, state, report, sink)
+                manifest = _new_run(plan, recipe, snapshot, watermark, report)
+            else:
+                plan, manifest = _taken_up(plan, found, report), found.manifest
+            await prepare_table(sink, plan.key, create, report)
             budget = CacheBudget(job.max_cached_bytes, loading=True)
-            await _hold_superseded(staging, budget, report)
-            extraction, ledger = await _started(plan, recipe, snapshot, staging, budget, report, watermark)
-            mark = await mark_of(job, ledger.manifest, state)
+            await _hold_superseded(staging, budget, report, but=manifest.run_id)
+            ledger = Ledger(staging, manifest, found.records if found is not None else ())
+            await _leave_trace(staging, ledger, report)
+            rejects = RejectKeeper(staging, report, manifest, "extract", job.max_rejects)
+            if found is not None:
+                await rejects.take_up(len(found.records))
+            mark = await mark_of(job, manifest, state)
             chronicle.begin(plan.relation.columns)
-            loading = _loading(job, staging, sink, ledger.manifest, mark, report)
+            progress = ProgressKeeper(state, job.name, progress_name(manifest.run_id, await sink.identity()))
+            mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report)
+            loading = _loading(job, staging, sink, manifest, mark, progress, report, mender)
             chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
-
-            async def extracting() -> None:
-                await extraction.run(chunks.put)
-                chunks.put_nowait(None)
-                report.counters.stage = "loading"
-                await reading.aclose()  # the snapshot need not outlive the reading
 
             async def free(record: ChunkRecord) -> None:
                 await staging.free_chunk(ledger.manifest, record)
@@ -154,11 +203,32 @@ async def run(
             async def loaded(record: ChunkRecord) -> None:
                 await budget.release(record.bytes_stored, partial(free, record))
 
-            async with _kept(ledger), asyncio.TaskGroup() as group:
-                group.create_task(extracting())
-                group.create_task(loading.run(chunks, loaded))
+            async def extracting() -> None:
+                if found is not None:
+                    await _offer(found, budget, loaded, chunks)
+                if found is None or not found.is_extracted:
+                    first = 0 if found is None else len(found.records)
+                    extraction = _extraction(plan, recipe, snapshot, staging, ledger, budget, rejects, report, first)
+                    await extraction.run(chunks.put)
+                else:
+                    await rejects.finish()
+                chunks.put_nowait(None)
+                report.counters.stage = "loading"
+                await reading.aclose()  # the snapshot need not outlive the reading
+
+            try:
+                async with _kept(ledger), asyncio.TaskGroup() as group:
+                    group.create_task(extracting())
+                    group.create_task(loading.run(chunks, loaded))
+            except* TooManyRejects:
+                # Whoever mends the rows wants them to be read again.
+                await ledger.abandon()
+                raise
+            if mender.mended:
+                await ledger.complete()
             report.manifest = ledger.manifest
             await _settle(job, ledger.manifest, mark, staging, sink, state, report)
+            await progress.clear()
 
 
 async def create_table(
@@ -303,16 +373,55 @@ def _note_manifest(manifest: Manifest, report: Report) -> None:
     counters.bytes_encoded = manifest.totals.bytes_encoded
 
 
-async def _started(
-    plan: Plan,
-    recipe: Recipe,
-    snapshot: Snapshot,
-    staging: Staging,
+async def _unfinished(plan: Plan, staging: Staging, sink: Sink, state: StateStore, report: Report) -> Unfinished | None:
+    """Find what the same command left unfinished, unless it is to begin anew."""
+    if plan.job.restart:
+        return None
+    report.counters.stage = "looking for an unfinished run"
+    # Nothing is in a table that is not there.
+    destination = "" if await sink.key() is None else await sink.identity()
+    return await find_unfinished(plan, destination, staging, state, report)
+
+
+def _taken_up(plan: Plan, found: Unfinished, report: Report) -> Plan:
+    """Take up an unfinished run: what it did counts, and reading goes on behind its last row."""
+    manifest = found.manifest
+    report.run_id, report.manifest, report.mode = manifest.run_id, manifest, plan.job.mode
+    report.watermark, report.resumed = manifest.watermark, True
+    found.count(report.counters)
+    report.warnings.append(
+        f"takes up run {manifest.run_id}, which did not end: {len(found.loaded):,} of"
+        f" {len(found.records):,} chunks are loaded (--restart begins anew)"
+    )
+    since = manifest.watermark
+    reading = plan.reading
+    if since is not None and since.since is not None:
+        reading = reading._replace(since=Since(since.column, since.since, since.overlap))
+    if not found.is_extracted:
+        reading = reading._replace(range=KeyRange(after=found.last_key))
+        report.counters.rows_expected = None
+    return replace(plan, reading=reading)
+
+
+async def _offer(
+    found: Unfinished,
     budget: CacheBudget,
-    report: Report,
-    watermark: WatermarkMove | None,
-) -> tuple[Extraction, Ledger]:
-    """Give the run its name, leave its first trace in the cache, and set up its extraction."""
+    loaded: Callable[[ChunkRecord], Awaitable[None]],
+    chunks: asyncio.Queue[ChunkRecord | None],
+) -> None:
+    """Hand on what an unfinished run has stored and not loaded; what it has loaded may be freed."""
+    for record in found.records:
+        await budget.take_over(record.bytes_stored)
+        if record.number in found.loaded:
+            await loaded(record)
+    for record in found.to_load:
+        chunks.put_nowait(record)
+
+
+def _new_run(
+    plan: Plan, recipe: Recipe, snapshot: Snapshot, watermark: WatermarkMove | None, report: Report
+) -> Manifest:
+    """Give a run its name."""
     manifest = new_manifest(
         plan,
         new_run_id(),
@@ -321,25 +430,50 @@ async def _started(
         watermark=watermark,
     )
     report.run_id, report.manifest, report.mode = manifest.run_id, manifest, plan.job.mode
-    ledger = Ledger(staging, manifest)
+    return manifest
+
+
+async def _leave_trace(staging: Staging, ledger: Ledger, report: Report) -> None:
+    """Write what the cache has to know of a run before its first chunk."""
     await ledger.write_manifest()
-    await staging.note_run(manifest.run_id, manifest.ttl_seconds)
+    await staging.note_run(ledger.manifest.run_id, ledger.manifest.ttl_seconds)
     report.counters.stage = "extracting"
-    extraction = Extraction(
+
+
+def _extraction(
+    plan: Plan,
+    recipe: Recipe,
+    snapshot: Snapshot,
+    staging: Staging,
+    ledger: Ledger,
+    budget: CacheBudget,
+    rejects: RejectKeeper,
+    report: Report,
+    first: int = 0,
+) -> Extraction:
+    """Set up a run's extraction, from its start or from where it ended."""
+    return Extraction(
         plan=plan,
         encoder=row_encoder(plan, recipe),
         snapshot=snapshot,
         staging=staging,
         ledger=ledger,
         budget=budget,
-        rejects=RejectKeeper(staging, report, manifest, "extract", plan.job.max_rejects),
+        rejects=rejects,
         counters=report.counters,
+        first=first,
     )
-    return extraction, ledger
 
 
 def _loading(
-    job: Job, staging: Staging, sink: Sink, manifest: Manifest, mark: ItemMark | None, report: Report
+    job: Job,
+    staging: Staging,
+    sink: Sink,
+    manifest: Manifest,
+    mark: ItemMark | None,
+    progress: ProgressKeeper,
+    report: Report,
+    mender: Mender | None = None,
 ) -> Loading:
     return Loading(
         staging=staging,
@@ -347,11 +481,13 @@ def _loading(
         manifest=manifest,
         rejects=RejectKeeper(staging, report, manifest, "load", job.max_rejects),
         counters=report.counters,
+        progress=progress,
+        mend=mender.mend if mender is not None else None,
         mark=mark,
     )
 
 
-async def _hold_superseded(staging: Staging, budget: CacheBudget, report: Report) -> None:
+async def _hold_superseded(staging: Staging, budget: CacheBudget, report: Report, *, but: str | None = None) -> None:
     """Count what earlier runs of this job still store: it goes first when room is needed, the oldest run's before all.
 
     Nothing that an earlier run left behind keeps a new one from starting: to run again is the way out of every damage.
@@ -362,6 +498,8 @@ async def _hold_superseded(staging: Staging, budget: CacheBudget, report: Report
         report.warnings.append(f"{error.message}: what earlier runs still store is not counted")
         return
     for place, run_id in reversed(list(enumerate(runs))):
+        if run_id == but:
+            continue
         try:
             manifest = await staging.fetch_manifest(run_id)
             records = [] if manifest is None else await staging.fetch_known_chunks(manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import orjson
@@ -12,13 +13,17 @@ from etlcli.errors import TerminalError
 from etlcli.model import Manifest, Reject, Share
 from etlcli.report import Report
 
-__all__ = ["RejectKeeper"]
+__all__ = ["RejectKeeper", "TooManyRejects"]
 
 _SHOWN = 20
 # A page is one cache entry, and rows that are rejected for their size could make it too large for one.
 _PAGE_BYTES = 1_000_000
 _ROW_BYTES = 1_000_000
 _ESCAPED_BYTES = 6  # what a character takes in JSON, at most
+
+
+class TooManyRejects(TerminalError):  # noqa: N818  what it is
+    """More rows were rejected than may be."""
 
 
 class RejectKeeper:
@@ -45,13 +50,34 @@ class RejectKeeper:
         self._waiting: list[Reject] = []
         self._bytes = 0
 
-    async def add(self, rejects: Sequence[Reject]) -> None:
-        """Count rejects, and store them once they fill a page.
+    async def add(self, rejects: Sequence[Reject], chunk: int) -> None:
+        """Count the rejects of a chunk's stretch, and store them once they fill a page.
 
         Raises:
             TerminalError: They are more than may be; a percentage is known to be exceeded only when all is read.
         """
         self._report.counters.rows_rejected += len(rejects)
+        await self._keep([replace(reject, chunk=chunk) for reject in rejects])
+        if self._most is not None and not self._most.is_percentage:
+            await self.check()
+
+    async def take_up(self, chunks: int) -> int:
+        """Keep what an earlier attempt stored of the first so many chunks' rejects; they are counted already.
+
+        Returns:
+            How many there are.
+        """
+        kept = 0
+        async with aclosing(self._staging.fetch_reject_pages(self._run_id, stages=(self._stage,))) as pages:
+            # A page is read before one with its number, or a smaller one, is written again.
+            async for page in pages:
+                mine = [reject for reject in page if reject.chunk < chunks]
+                kept += len(mine)
+                await self._keep(mine)
+        return kept
+
+    async def _keep(self, rejects: Sequence[Reject]) -> None:
+        """Show them to whoever listens, and store them once they fill a page."""
         if self._report.hear_rejects is not None:
             self._report.hear_rejects(rejects)
         self._report.rejects.extend(rejects[: max(0, _SHOWN - len(self._report.rejects))])
@@ -61,8 +87,6 @@ class RejectKeeper:
             self._bytes += size + len(reject.key or "")
             if len(self._waiting) >= REJECTS_PAGE or self._bytes >= _PAGE_BYTES:
                 await self.flush()
-        if self._most is not None and not self._most.is_percentage:
-            await self.check()
 
     async def flush(self) -> None:
         """Store what waits."""
@@ -86,7 +110,7 @@ class RejectKeeper:
         most, counters = self._most, self._report.counters
         if most is not None and most.exceeded_by(counters.rows_rejected, counters.rows_extracted):
             await self.flush()  # whoever looks for the reason finds all of them
-            raise TerminalError(
+            raise TooManyRejects(
                 f"{counters.rows_rejected:,} of {counters.rows_extracted:,} rows were rejected, and at most {most}"
                 " may be (max_rejects)",
                 hint=f"momento-etl inspect-cache {self._staging.job} --run-id {self._run_id} --rejects lists them. Mend"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from etlcli.cache.staging import LEDGER_PAGE_CHUNKS, Staging
-from etlcli.model import ChunkRecord, Manifest, Totals
+from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, Totals
 
 __all__ = ["Ledger"]
 
@@ -23,19 +23,29 @@ class Ledger:
 
     Args:
         staging: Where they are kept.
-        manifest: The run's manifest as it starts.
+        manifest: The run's manifest as it starts, or as it was left.
+        records: The chunks that are stored already.
         clock: Seconds from an arbitrary start.
     """
 
-    def __init__(self, staging: Staging, manifest: Manifest, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        staging: Staging,
+        manifest: Manifest,
+        records: Iterable[ChunkRecord] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._staging = staging
         self._clock = clock
         self._pages: list[list[ChunkRecord]] = []
         self._unwritten: set[int] = set()
-        self._freed = 0
+        self._freed = manifest.chunks_freed
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
         self._manifest = manifest
+        for record in records:
+            self.add(record)
 
     @property
     def manifest(self) -> Manifest:
@@ -51,6 +61,17 @@ class Ledger:
         self._unwritten.add(page)
         self._changed.set()
 
+    def replace(self, record: ChunkRecord) -> None:
+        """Note a chunk that was read and stored again, in place of what was known of it."""
+        page = self._pages[record.number // LEDGER_PAGE_CHUNKS]
+        page[:] = [record if known.number == record.number else known for known in page]
+        self._unwritten.add(record.number // LEDGER_PAGE_CHUNKS)
+        self._changed.set()
+
+    def note_snapshot(self, snapshot: SnapshotRecord) -> None:
+        """Note that more of the source was read, in another snapshot."""
+        self._manifest = replace(self._manifest, snapshots=(*self._manifest.snapshots, snapshot))
+
     def note_freed(self) -> None:
         """Note that a chunk was removed after it had been loaded; the next manifest that is written says so."""
         self._freed += 1
@@ -59,10 +80,30 @@ class Ledger:
         """Store the manifest, in place of the one before."""
         await self._write()
 
-    async def complete(self, totals: Totals) -> Manifest:
-        """Store the manifest of a run of which every chunk is stored and every page of the ledger written."""
-        await self._write(status="complete", completed_at=time.time(), totals=totals)
+    async def complete(self) -> Manifest:
+        """Write what is left of the pages, then the manifest of a run of which every chunk is stored.
+
+        Again, once a chunk of it was replaced.
+        """
+        await self.flush()
+        await self._write(status="complete", completed_at=time.time(), totals=self._totals())
         return self._manifest
+
+    def _totals(self) -> Totals:
+        rows = rejected = dropped = chunks = encoded = stored = 0
+        for page in self._pages:
+            chunks += len(page)
+            for record in page:
+                rows += record.rows
+                rejected += record.rejected
+                dropped += record.dropped
+                encoded += record.bytes_encoded
+                stored += record.bytes_stored
+        return Totals(rows + rejected + dropped, rejected, dropped, chunks, encoded, stored)
+
+    async def abandon(self) -> None:
+        """Note that this run is not to be taken up again."""
+        await self._write(status="abandoned")
 
     async def flush(self) -> None:
         """Write every page that changed since it was last written."""

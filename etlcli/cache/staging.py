@@ -274,7 +274,10 @@ class Staging:
         return [reject async for page in self.fetch_reject_pages(run_id) for reject in page]
 
     async def fetch_reject_pages(
-        self, run_id: str, expected: Mapping[Stage, int] | None = None
+        self,
+        run_id: str,
+        expected: Mapping[Stage, int] | None = None,
+        stages: Sequence[Stage] = get_args(Stage),
     ) -> AsyncGenerator[list[Reject], None]:
         """Fetch a run's rejects page by page, those of its extraction first.
 
@@ -282,8 +285,9 @@ class Staging:
             run_id: The run.
             expected: How many each half of it found. Those that are missing are asked for again for some seconds before
                 they count as such. None where nobody knows.
+            stages: The halves whose rejects are wanted.
         """
-        for stage in get_args(Stage):
+        for stage in stages:
             left = expected.get(stage, 0) if expected is not None else None
             for page in itertools.count():
                 if left is not None and left <= 0:

@@ -52,6 +52,8 @@ def run(
     schema_contract: options.SchemaContract = None,
     on_unrepresentable: options.Unrepresentable = None,
     max_rejects: options.MaxRejects = None,
+    restart: options.Restart = False,
+    wait_for_lease: options.WaitForLease = 0,
     dry_run: options.DryRun = False,
     cache: options.Cache = None,
     destination: options.Destination = None,
@@ -113,7 +115,7 @@ def run(
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settled()
         (choice,) = choose(settings, request)
-        job = choice.job
+        job = replace(choice.job, restart=restart, wait_seconds=wait_for_lease)
         report.job, report.cache, report.destination = job.name, job.cache, job.destination
         return lambda: _move(settings, job, _recipe(choice), report)
 
@@ -129,7 +131,11 @@ def run(
             left = _leftovers(settings)
             return [
                 _step(
-                    settings, choice.job, recipe, left, follow_up(choice.job.name, choice.job.cache if named else None)
+                    settings,
+                    replace(choice.job, restart=restart, wait_seconds=wait_for_lease),
+                    recipe,
+                    left,
+                    follow_up(choice.job.name, choice.job.cache if named else None),
                 )
                 for choice, recipe in zip(choices, recipes, strict=True)
             ]

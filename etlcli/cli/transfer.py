@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from etlcli.cli import options
 from etlcli.cli.execute import settle, transfer
@@ -98,6 +99,8 @@ def load(
     run_id: options.RunId = None,
     max_deletes: options.MaxDeletes = None,
     max_rejects: options.MaxRejects = None,
+    restart: options.Restart = False,
+    wait_for_lease: options.WaitForLease = 0,
     cache: options.Cache = None,
     destination: options.Destination = None,
     config: options.Config = None,
@@ -119,7 +122,7 @@ def load(
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settle(speaker, config, local=local, cache=True, sink=True)
         flags = JobFlags(cache=cache, destination=destination, max_rejects=max_rejects, max_deletes=max_deletes)
-        job = resolve_job(settings, table, flags)
+        job = replace(resolve_job(settings, table, flags), restart=restart, wait_seconds=wait_for_lease)
         report.job, report.cache, report.destination = job.name, job.cache, job.destination
 
         async def main() -> None:

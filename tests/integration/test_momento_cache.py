@@ -265,7 +265,7 @@ def test_without_a_limit_nothing_waits() -> None:
         await at_once(60, lambda number: scene.cache.set(f"k/{number}", CHUNK, TTL), workers=16)
         assert clock() == 0
         # Those who make caches meet a limit of their own, which says nothing of the others'.
-        scene.server.faults.fail("create-cache", status="resource-exhausted", err=RATE, count=3)
+        scene.server.faults.fail("create-cache", status="resource-exhausted", err=RATE, count=10)
         await scene.cache.ensure()
         waited = clock()
         assert waited > 0

@@ -13,7 +13,7 @@ from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import LEDGER_PAGE_CHUNKS, Staging
 from etlcli.errors import CacheError, EtlError
 from etlcli.local.momento.clock import ManualClock
-from etlcli.model import ChunkRecord, Key, KeyAttribute, Manifest, Totals
+from etlcli.model import ChunkRecord, Key, KeyAttribute, Manifest
 from tests.contract.fakes.cache import Call, FakeAccount, FakeCache
 
 RUN = "20260814T101502123Z-7f3a"
@@ -252,18 +252,20 @@ def test_a_failure_ends_the_keeping() -> None:
 def test_the_manifest_is_what_was_last_written() -> None:
     async def scenario(scene: Scene) -> None:
         ledger = scene.ledger
+        for number in range(3):
+            ledger.add(record(number))
         await ledger.write_manifest()
         assert scene.manifest() == ledger.manifest
         assert ledger.manifest.status == "extracting"
         assert ledger.manifest.written_at > MANIFEST.written_at
         scene.account.fault = lambda _call: CacheError("refused")
         with pytest.raises(CacheError):
-            await ledger.complete(Totals(chunks=3))
+            await ledger.complete()
         assert ledger.manifest.status == "extracting"
         scene.account.fault = None
         ledger.note_freed()
         ledger.note_freed()
-        complete = await ledger.complete(Totals(chunks=3))
+        complete = await ledger.complete()
         assert complete == scene.manifest() == ledger.manifest
         assert (complete.status, complete.totals.chunks, complete.chunks_freed) == ("complete", 3, 2)
         assert complete.completed_at is not None
@@ -279,7 +281,7 @@ def test_a_lost_page_is_an_error_that_names_it() -> None:
         for number in range(200):
             scene.ledger.add(record(number))
         await scene.ledger.flush()
-        manifest = await scene.ledger.complete(Totals(chunks=200))
+        manifest = await scene.ledger.complete()
         assert await scene.staging.fetch_ledger(manifest) == [record(number) for number in range(200)]
         del scene.account.caches["etl"][page_key(2)]
         with pytest.raises(CacheError, match=f"page 2 of the ledger of run {RUN}"):

@@ -32,7 +32,7 @@ class Scene:
 
     async def keep(self, rejects: Sequence[Reject], stage: Stage = "extract") -> list[Reject]:
         keeper = self.keeper(stage)
-        await keeper.add(rejects)
+        await keeper.add(rejects, 0)
         await keeper.finish()
         return await self.staging.fetch_rejects("R")
 
@@ -65,7 +65,7 @@ def test_many_additions_at_once_lose_none() -> None:
 
     async def body() -> list[Reject]:
         keeper = scene.keeper()
-        await asyncio.gather(*(keeper.add([reject(n) for n in range(s, s + 30)]) for s in range(0, 900, 30)))
+        await asyncio.gather(*(keeper.add([reject(n) for n in range(s, s + 30)], 0) for s in range(0, 900, 30)))
         await keeper.finish()
         return await scene.staging.fetch_rejects("R")
 

@@ -1,0 +1,129 @@
+"""Makes a chunk anew that the cache does not hold (any more): its stretch of the source is read again (promise 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing, suppress
+
+from etlcli.cache.ledger import Ledger
+from etlcli.cache.packed import Packer
+from etlcli.cache.rows import RowsPacker
+from etlcli.cache.staging import Staging
+from etlcli.encoding import RowEncoder
+from etlcli.errors import ChunkError, TooLarge
+from etlcli.model import ChunkRecord, KeyRange, Reject
+from etlcli.plan import Plan
+from etlcli.ports import Source
+from etlcli.report import Report
+
+__all__ = ["Mender"]
+
+
+class Mender:
+    """Reads chunks of one run again, one at a time.
+
+    Args:
+        plan: What the run reads, and what becomes of it.
+        encoder: Turns rows into items.
+        source: Where they are read again, in a snapshot of its own.
+        staging: Where the chunk is stored again.
+        ledger: Gets its new record.
+        report: Told of it, and of a source that has moved on.
+
+    Attributes:
+        mended: How many chunks were read again.
+    """
+
+    def __init__(
+        self, plan: Plan, encoder: RowEncoder, source: Source, staging: Staging, ledger: Ledger, report: Report
+    ) -> None:
+        self._plan = plan
+        self._encoder = encoder
+        self._source = source
+        self._staging = staging
+        self._ledger = ledger
+        self._report = report
+        self._one = asyncio.Lock()
+        self.mended = 0
+
+    async def mend(self, record: ChunkRecord, error: ChunkError) -> tuple[ChunkRecord, list[bytes]]:
+        """Read a chunk's rows again.
+
+        Returns:
+            What the ledger now knows of it, and its items.
+
+        Raises:
+            ChunkError: Its rows have no unique order, so that nobody can tell which they were.
+            EtlError: Source or cache failed.
+        """
+        if not self._plan.resumes:
+            raise ChunkError(
+                f"{error.message}; it cannot be read again, since its rows have no unique order",
+                hint="Run again with --restart, and a longer --ttl if the chunk has expired.",
+            ) from error
+        async with self._one:
+            items, rejects, rows = await self._read(record)
+            packer = RowsPacker(self._plan.shape.kinds) if self._plan.job.layout == "rows" else Packer()
+            packer.add(items)
+            packed = packer.finish()
+            manifest = self._ledger.manifest
+            with suppress(TooLarge):  # where the source has grown there: the items are loaded all the same
+                await self._staging.store_chunk(manifest.run_id, record.number, packed, manifest.ttl_seconds)
+            mended = record._replace(
+                rows=packed.rows,
+                rejected=len(rejects),
+                dropped=rows - packed.rows - len(rejects),
+                bytes_encoded=packed.bytes_encoded,
+                bytes_stored=packed.bytes_stored,
+                stored_digest=packed.stored_digest,
+                rows_digest=packed.rows_digest,
+                stored_at=time.time(),
+            )
+            self._account(record, mended, rejects, error)
+            self._ledger.replace(mended)
+            self.mended += 1
+            return mended, items
+
+    async def _read(self, record: ChunkRecord) -> tuple[list[bytes], list[Reject], int]:
+        """Read and encode the rows between a chunk's bounds."""
+        first, last = _whole(record.first_key), _whole(record.last_key)
+        reading = self._plan.reading._replace(range=KeyRange(first=first, last=last))
+        items: list[bytes] = []
+        rejects: list[Reject] = []
+        rows = 0
+        async with self._source.snapshot() as snapshot:
+            await snapshot.describe(self._plan.job.selection)
+            self._ledger.note_snapshot(snapshot.record)
+            async with aclosing(snapshot.read(reading)) as batches:  # type: ignore[type-var]
+                async for batch in batches:
+                    encoded = self._encoder.encode_batch(batch)
+                    items += encoded.items
+                    rejects += encoded.rejects
+                    rows += len(batch)
+        return items, rejects, rows
+
+    def _account(self, before: ChunkRecord, now: ChunkRecord, rejects: list[Reject], error: ChunkError) -> None:
+        """Count what is different, and say so."""
+        counters = self._report.counters
+        counters.rows_extracted += (
+            now.rows + now.rejected + now.dropped - before.rows - before.rejected - before.dropped
+        )
+        counters.rows_cached += now.rows - before.rows
+        counters.rows_rejected += now.rejected - before.rejected
+        counters.rows_dropped += now.dropped - before.dropped
+        if now.rows_digest == before.rows_digest:
+            self._report.warnings.append(f"{error.message}: its rows were read again, and are the same")
+            return
+        self._report.warnings.append(
+            f"{error.message}: its rows were read again, and the source has changed there since: {now.rows:,} items,"
+            f" {before.rows:,} before"
+        )
+        if self._report.hear_rejects is not None and rejects:
+            self._report.hear_rejects(rejects)
+
+
+def _whole(key: tuple[str | None, ...]) -> tuple[str, ...]:
+    """A key of a source that has a unique order: no part of it is NULL."""
+    assert None not in key, "a unique order has no NULL in it"
+    return tuple(part for part in key if part is not None)
