@@ -14,11 +14,12 @@ from etlcli.cache.packed import Packer
 from etlcli.cache.rows import RowsPacker
 from etlcli.cache.staging import Chunk, Staging
 from etlcli.encoding import Encoded, RowEncoder
-from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, WatermarkMove
+from etlcli.model import ChunkRecord, Manifest, Process, SnapshotRecord, WatermarkMove
 from etlcli.plan import Plan
-from etlcli.ports import Snapshot
 from etlcli.progress import Counters
 from etlcli.rejects import RejectKeeper
+from etlcli.rereading import RowReader
+from etlcli.stopping import Stop
 
 __all__ = ["Extraction", "new_manifest"]
 
@@ -82,6 +83,7 @@ def new_manifest(
     *,
     transform: str | None = None,
     watermark: WatermarkMove | None = None,
+    extractor: Process | None = None,
 ) -> Manifest:
     """Write the manifest that a run starts with."""
     now = time.time()
@@ -104,6 +106,7 @@ def new_manifest(
         transform=transform,
         mark=plan.job.mark if plan.job.mode == "replace" else None,
         watermark=watermark,
+        extractor=extractor,
     )
 
 
@@ -120,12 +123,13 @@ class Extraction:
     Args:
         plan: What is read, and what becomes of it.
         encoder: Turns rows into items.
-        snapshot: Where they are read.
+        rows: Where they come from.
         staging: Where chunks go.
         ledger: Notes what is stored.
         budget: The bound on stored bytes.
         rejects: Takes the rows that cannot become items.
         counters: The run's figures.
+        stop: Whether to end early.
         first: The number of the first chunk; what is before it was stored by an earlier attempt.
     """
 
@@ -134,36 +138,42 @@ class Extraction:
         *,
         plan: Plan,
         encoder: RowEncoder,
-        snapshot: Snapshot,
+        rows: RowReader,
         staging: Staging,
         ledger: Ledger,
         budget: CacheBudget,
         rejects: RejectKeeper,
         counters: Counters,
+        stop: Stop,
         first: int = 0,
     ) -> None:
         self._plan = plan
         self._encoder = encoder
-        self._snapshot = snapshot
+        self._rows = rows
         self._staging = staging
         self._ledger = ledger
         self._budget = budget
         self._rejects = rejects
         self._counters = counters
+        self._stop = stop
         self._piece_rows = _PIECE_ROWS
         self._first = first
 
-    async def run(self, stored: Callable[[ChunkRecord], Awaitable[None]]) -> Manifest:
+    async def run(self, stored: Callable[[ChunkRecord], Awaitable[None]]) -> Manifest | None:
         """Extract everything; ``stored`` hears of each chunk once the cache has acknowledged it.
 
         Returns:
-            The manifest of a complete extraction. The pointer has moved to it.
+            The manifest of a complete extraction, with the pointer moved to it; None where it ended early. What was on
+            its way to the cache is then stored.
         """
         filled: asyncio.Queue[_Filled | None] = asyncio.Queue(maxsize=_STORES_IN_FLIGHT)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._read(filled))
+            group.create_task(self._stop.unless(self._read(filled)))
             for _ in range(_STORES_IN_FLIGHT):
                 group.create_task(self._store(filled, stored))
+        if self._stop.requested:
+            await self._rejects.flush()
+            return None
         await self._rejects.finish()
         await self._rejects.check()
         manifest = await self._ledger.complete()
@@ -174,7 +184,7 @@ class Extraction:
     async def _read(self, filled: asyncio.Queue[_Filled | None]) -> None:
         """Read, encode and pack; hand on each chunk as it fills. Waits while the storing side is behind."""
         chunk = self._filling(self._first)
-        async with aclosing(self._snapshot.read(self._plan.reading)) as batches:  # type: ignore[type-var]
+        async with aclosing(self._rows.batches()) as batches:
             async for batch in batches:
                 for lines, encoded, size in self._pieces(batch):
                     if not chunk.packer.has_room(size):
@@ -216,11 +226,13 @@ class Extraction:
     async def _store(
         self, filled: asyncio.Queue[_Filled | None], stored: Callable[[ChunkRecord], Awaitable[None]]
     ) -> None:
-        """Store chunks as they come, one after the other."""
+        """Store chunks as they come, one after the other, until there are no more or it is to end early."""
         manifest = self._ledger.manifest
-        while (filling := await filled.get()) is not None:
+        while (filling := await self._stop.unless(filled.get())) is not None:
             packed = filling.chunk
-            await self._budget.reserve(packed.bytes_stored)
+            await self._stop.unless(self._budget.reserve(packed.bytes_stored))
+            if self._stop.requested:
+                break
             await self._staging.store_chunk(manifest.run_id, filling.number, packed, manifest.ttl_seconds)
             if filling.rejected:
                 # Whoever takes this run up again finds in the ledger what need not be read again.

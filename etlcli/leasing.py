@@ -43,9 +43,13 @@ class SendingRight:
         job: The job.
         request_seconds: The deadline of the longest request that writes.
         clock: The steady clock that leases count by.
+
+    Attributes:
+        after_death: Whether it was taken over from somebody who never gave it back.
     """
 
     def __init__(self, job: str, request_seconds: float, clock: Callable[[], float] = steady_clock) -> None:
+        self.after_death = False
         self._job = job
         self._request_seconds = request_seconds
         self._clock = clock
@@ -107,6 +111,7 @@ async def leased(
     taken = await _acquire(job, claim, leases, report, wait_seconds, clock)
     right = SendingRight(job, request_seconds, clock)
     right.extend(taken.lease)
+    right.after_death = taken.standing in (Standing.DEAD, Standing.EXPIRED)
     held = [taken.lease]
     try:
         async with asyncio.TaskGroup() as group:

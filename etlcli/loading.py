@@ -14,6 +14,7 @@ from etlcli.ports import Sink
 from etlcli.progress import Counters
 from etlcli.progress_keeper import ProgressKeeper
 from etlcli.rejects import RejectKeeper
+from etlcli.stopping import Stop
 
 __all__ = ["Loading", "Mend"]
 
@@ -34,6 +35,7 @@ class Loading:
         rejects: Takes the items that DynamoDB refuses.
         counters: The run's figures.
         progress: Notes which chunks are in the destination.
+        stop: Whether to end early.
         mend: Makes the items of a chunk anew that the cache does not hold (any more); None where there is no source.
         mark: What is added to each item in mode ``replace``; None to put them as they are.
     """
@@ -47,6 +49,7 @@ class Loading:
         rejects: RejectKeeper,
         counters: Counters,
         progress: ProgressKeeper,
+        stop: Stop,
         mend: Mend | None = None,
         mark: ItemMark | None = None,
     ) -> None:
@@ -56,23 +59,30 @@ class Loading:
         self._rejects = rejects
         self._counters = counters
         self._progress = progress
+        self._stop = stop
         self._mend = mend
         self._mark = mark
 
     async def run(
         self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
     ) -> None:
-        """Load chunks as they are named, until None is; ``loaded`` hears of each once all of it is written."""
+        """Load chunks as they are named, until None is; ``loaded`` hears of each once all of it is written.
+
+        Where it is to end early, the chunks that were begun are loaded, and no others.
+        """
         async with asyncio.TaskGroup() as group:
             for _ in range(_CHUNKS_IN_FLIGHT):
                 group.create_task(self._work(chunks, loaded))
+        if self._stop.requested:
+            await self._rejects.flush()
+            return
         await self._rejects.finish()
         await self._rejects.check()
 
     async def _work(
         self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
     ) -> None:
-        while (record := await chunks.get()) is not None:
+        while (record := await self._stop.unless(chunks.get())) is not None:
             try:
                 items = await self._staging.fetch_chunk(self._manifest, record)
             except ChunkError as error:

@@ -16,6 +16,7 @@ from etlcli.model import ChunkRecord, KeyRange, Reject
 from etlcli.plan import Plan
 from etlcli.ports import Source
 from etlcli.report import Report
+from etlcli.rereading import newer_snapshot, whole_key
 
 __all__ = ["Mender"]
 
@@ -87,20 +88,20 @@ class Mender:
 
     async def _read(self, record: ChunkRecord) -> tuple[list[bytes], list[Reject], int]:
         """Read and encode the rows between a chunk's bounds."""
-        first, last = _whole(record.first_key), _whole(record.last_key)
+        first, last = whole_key(record.first_key), whole_key(record.last_key)
         reading = self._plan.reading._replace(range=KeyRange(first=first, last=last))
         items: list[bytes] = []
         rejects: list[Reject] = []
         rows = 0
-        async with self._source.snapshot() as snapshot:
-            await snapshot.describe(self._plan.job.selection)
-            self._ledger.note_snapshot(snapshot.record)
-            async with aclosing(snapshot.read(reading)) as batches:  # type: ignore[type-var]
-                async for batch in batches:
-                    encoded = self._encoder.encode_batch(batch)
-                    items += encoded.items
-                    rejects += encoded.rejects
-                    rows += len(batch)
+        async with (
+            newer_snapshot(self._plan, self._source, self._ledger) as snapshot,
+            aclosing(snapshot.read(reading)) as batches,  # type: ignore[type-var]
+        ):
+            async for batch in batches:
+                encoded = self._encoder.encode_batch(batch)
+                items += encoded.items
+                rejects += encoded.rejects
+                rows += len(batch)
         return items, rejects, rows
 
     def _account(self, before: ChunkRecord, now: ChunkRecord, rejects: list[Reject], error: ChunkError) -> None:
@@ -121,9 +122,3 @@ class Mender:
         )
         if self._report.hear_rejects is not None and rejects:
             self._report.hear_rejects(rejects)
-
-
-def _whole(key: tuple[str | None, ...]) -> tuple[str, ...]:
-    """A key of a source that has a unique order: no part of it is NULL."""
-    assert None not in key, "a unique order has no NULL in it"
-    return tuple(part for part in key if part is not None)

@@ -32,6 +32,7 @@ __all__ = [
     "Mode",
     "Overlap",
     "PgType",
+    "Process",
     "Reject",
     "Relation",
     "RunStatus",
@@ -441,6 +442,21 @@ class ChunkRecord(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """A process, known again after its pid, or its whole machine, began anew. Good for comparison only.
+
+    Attributes:
+        boot: Which start of which machine it lives in, and in which of its pid namespaces.
+        pid: Its number there.
+        started: When it started, in the system's own terms.
+    """
+
+    boot: str
+    pid: int
+    started: str
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotRecord:
     """One snapshot that a run read: PostgreSQL's name for it, and when it was taken (seconds since 1970, UTC)."""
 
@@ -486,6 +502,7 @@ class Manifest:
         transform: The user's own function, by its name; None where there is none.
         mark: The attribute that marks its items in mode ``replace``; None in mode ``upsert``.
         watermark: What an incremental run begins with, and leaves behind; None for a run that takes all.
+        extractor: The process that stores its chunks; None where it cannot be told apart from others.
     """
 
     job: str
@@ -509,6 +526,7 @@ class Manifest:
     transform: str | None = None
     mark: str | None = None
     watermark: WatermarkMove | None = None
+    extractor: Process | None = None
 
     @property
     def types_read(self) -> dict[str, str]:

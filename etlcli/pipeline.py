@@ -10,52 +10,37 @@ It knows sources, caches and sinks by their ports only.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 
-from etlcli import drift, incremental
+from etlcli import incremental
 from etlcli.budget import CacheBudget
-from etlcli.cache.documents import UnreadableError
 from etlcli.cache.ledger import Ledger
-from etlcli.cache.staging import RUNS_KEPT, Staging
-from etlcli.chronicle import recorded
+from etlcli.cache.staging import Staging
+from etlcli.chronicle import Chronicle, recorded
+from etlcli.earlier import fetch_earlier, hold_superseded
 from etlcli.encoding import Recipe
-from etlcli.errors import CacheError, EtlError, SourceError, UsageError, leading
+from etlcli.errors import ChunkError, EtlError, leading
 from etlcli.extraction import Extraction, new_manifest
-from etlcli.leasing import leased
+from etlcli.leasing import SendingRight, leased
 from etlcli.loading import Loading
 from etlcli.mending import Mender
-from etlcli.model import (
-    ChunkRecord,
-    CreateOptions,
-    ItemMark,
-    Job,
-    Key,
-    KeyRange,
-    Manifest,
-    Since,
-    WatermarkMove,
-    new_run_id,
-)
+from etlcli.model import ChunkRecord, CreateOptions, ItemMark, Job, Key, Manifest, WatermarkMove, new_run_id
 from etlcli.plan import Plan, make_plan, row_encoder
 from etlcli.ports import Cache, Sink, Snapshot, Source, StateStore
+from etlcli.preparing import begin_at, find_run, hold_to_schema, plan_job, prepare_table, refuse_freed, refuse_oversize
 from etlcli.progress_keeper import ProgressKeeper
 from etlcli.rejects import RejectKeeper, TooManyRejects
 from etlcli.replacing import mark_of, prepare_mark, remove_stale
 from etlcli.report import Report
-from etlcli.resume import Unfinished, find_unfinished, progress_name
+from etlcli.rereading import RowReader
+from etlcli.resume import Unfinished, find_extraction, find_unfinished, progress_name
+from etlcli.state.host import HostProcesses
+from etlcli.stopping import Stopped
 
-__all__ = ["create_table", "extract", "find_run", "load", "prepare_table", "run"]
-
-# A table's rows take at most about an eighth of their room on PostgreSQL's disk once they are encoded and compressed. A
-# table that would not fit even so is refused before it is read; closer calls are left to the bound itself.
-_BEST_COMPRESSION = 8
-
-# The deadline of the longest request that writes to the destination: the lease is good for longer than that.
-_REQUEST_SECONDS = 20.0
+__all__ = ["create_table", "extract", "load", "run"]
 
 
 async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, state: StateStore, report: Report) -> None:
@@ -64,24 +49,33 @@ async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, state:
     Raises:
         UsageError: What is to be read does not exist, or has no key that DynamoDB can have.
         EtlError: Source or cache failed; nothing points at what is half done.
+        Stopped: It ended early, as asked.
     """
     with _first_error():
         async with source.snapshot() as snapshot:
-            plan = await _planned(job, recipe, source, snapshot, report)
-            _refuse_oversize(plan)
-            await _hold_to_schema(plan, state, report)
-            plan, watermark = await _begun(plan, snapshot, state, report)
+            plan = await plan_job(job, recipe, source, snapshot, report)
+            refuse_oversize(plan)
+            await hold_to_schema(plan, state, report)
+            plan, watermark = await begin_at(plan, snapshot, state, report)
             staging = Staging(cache, job.name)
             await staging.ensure()
+            earlier = await fetch_earlier(staging, report)
+            found = None if job.restart else await find_extraction(plan, watermark, earlier, staging, report)
+            plan, manifest = _begun(plan, recipe, snapshot, watermark, found, report)
             budget = CacheBudget(job.max_cached_bytes, loading=False)
-            await _hold_superseded(staging, budget, report)
-            manifest = _new_run(plan, recipe, snapshot, watermark, report)
-            ledger = Ledger(staging, manifest)
+            await hold_superseded(earlier, staging, budget, but=manifest.run_id)
+            for record in found.records if found is not None else ():
+                await budget.take_over(record.bytes_stored)
+            ledger = Ledger(staging, manifest, found.records if found is not None else ())
             await _leave_trace(staging, ledger, report)
-            rejects = RejectKeeper(staging, report, manifest, "extract", job.max_rejects)
-            extraction = _extraction(plan, recipe, snapshot, staging, ledger, budget, rejects, report)
+            extraction = await _extraction(plan, recipe, source, snapshot, staging, ledger, budget, found, report)
             async with _kept(ledger):
-                report.manifest = await extraction.run(_nothing)
+                with report.stop.heeding():
+                    complete = await extraction.run(_nothing)
+                await ledger.flush()
+            if complete is None:
+                raise Stopped
+            report.manifest = complete
 
 
 async def load(
@@ -105,42 +99,60 @@ async def load(
         report: Filled in as facts become known.
 
     Raises:
+        LeaseHeld: Another run of this job is at work.
         CacheError: There is no such extraction, it is not complete, or a chunk is missing or damaged.
         EtlError: Cache or destination failed.
+        Stopped: It ended early, as asked.
     """
     with _first_error():
         async with (
-            leased(
-                job.name, "load", state, report, request_seconds=_REQUEST_SECONDS, wait_seconds=job.wait_seconds
-            ) as right,
+            _leased("load", job, sink, state, report) as right,
             recorded("load", job, state, report) as chronicle,
         ):
-            sink.heed(right.check)
-            staging = Staging(cache, job.name)
-            manifest = await find_run(staging, run_id)
-            _note_manifest(manifest, report)
-            _refuse_freed(manifest)
-            await incremental.check(manifest, job, state)
-            records = await staging.fetch_ledger(manifest)
-            mark = await mark_of(job, manifest, state)
-            await prepare_table(sink, manifest.key, create, report)
-            progress_in = progress_name(manifest.run_id, await sink.identity())
-            progress = ProgressKeeper(state, job.name, progress_in)
-            found = Unfinished(manifest, tuple(records), await state.fetch_progress(job.name, progress_in))
-            if job.restart:
-                await progress.clear()
-                found = replace(found, loaded=frozenset())
-            found.count_loaded(report)
-            chronicle.begin()
-            chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
-            for record in found.to_load:
-                chunks.put_nowait(record)
-            chunks.put_nowait(None)
-            report.counters.stage = "loading"
-            loading = _loading(job, staging, sink, manifest, mark, progress, report)
-            await loading.run(chunks, _nothing)
-            await _settle(job, manifest, mark, staging, sink, state, report)
-            await progress.clear()
+            progress = await _load(job, run_id, create, cache, sink, state, report, right, chronicle)
+        await progress.forget()
+
+
+async def _load(
+    job: Job,
+    run_id: str | None,
+    create: CreateOptions,
+    cache: Cache,
+    sink: Sink,
+    state: StateStore,
+    report: Report,
+    right: SendingRight,
+    chronicle: Chronicle,
+) -> ProgressKeeper:
+    staging = Staging(cache, job.name)
+    manifest = await find_run(staging, run_id)
+    _note_manifest(manifest, report)
+    await incremental.check(manifest, job, state)
+    records = await staging.fetch_ledger(manifest)
+    mark = await mark_of(job, manifest, state)
+    await prepare_table(sink, manifest.key, create, report)
+    name = progress_name(manifest.run_id, await sink.identity())
+    progress = ProgressKeeper(state, job.name, name)
+    found = Unfinished(manifest, tuple(records), await state.fetch_progress(job.name, name))
+    if found.loaded and (job.restart or await _is_done(found, state, right)):
+        await state.clear_progress(job.name, name)
+        found = replace(found, loaded=frozenset())
+    if not found.loaded:
+        refuse_freed(manifest)
+    found.count_loaded(report)
+    found.tell_loaded(report)
+    chronicle.begin()
+    chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+    for record in found.to_load:
+        chunks.put_nowait(record)
+    chunks.put_nowait(None)
+    report.counters.stage = "loading"
+    with report.stop.heeding():
+        await _loading(job, staging, sink, manifest, mark, progress, report).run(chunks, _nothing)
+    report.stop.check()
+    _account(report)
+    await _settle(job, manifest, mark, staging, sink, state, report)
+    return progress
 
 
 async def run(
@@ -156,79 +168,102 @@ async def run(
     """Move a job's rows from the source through the cache into the destination, loading while it extracts.
 
     Raises:
+        LeaseHeld: Another run of this job is at work.
         UsageError: What is to be read does not exist, or the destination has another key.
         EtlError: Source, cache or destination failed.
+        Stopped: It ended early, as asked.
     """
     with _first_error():
         async with (
-            leased(
-                job.name, "run", state, report, request_seconds=_REQUEST_SECONDS, wait_seconds=job.wait_seconds
-            ) as right,
+            _leased("run", job, sink, state, report) as right,
             recorded("run", job, state, report) as chronicle,
-            AsyncExitStack() as reading,
         ):
-            sink.heed(right.check)
-            snapshot = await reading.enter_async_context(source.snapshot())
-            plan = await _planned(job, recipe, source, snapshot, report)
-            await _hold_to_schema(plan, state, report)
-            await prepare_mark(job, state)
-            staging = Staging(cache, job.name)
-            await staging.ensure()
-            found = await _unfinished(plan, staging, sink, state, report)
-            if found is None:
-                plan, watermark = await _begun(plan, snapshot, state, report, sink)
-                manifest = _new_run(plan, recipe, snapshot, watermark, report)
-            else:
-                plan, manifest = _taken_up(plan, found, report), found.manifest
-            await prepare_table(sink, plan.key, create, report)
-            budget = CacheBudget(job.max_cached_bytes, loading=True)
-            await _hold_superseded(staging, budget, report, but=manifest.run_id)
-            ledger = Ledger(staging, manifest, found.records if found is not None else ())
-            await _leave_trace(staging, ledger, report)
-            rejects = RejectKeeper(staging, report, manifest, "extract", job.max_rejects)
+            progress = await _run(job, recipe, create, source, cache, sink, state, report, right, chronicle)
+        await progress.forget()
+
+
+async def _run(
+    job: Job,
+    recipe: Recipe,
+    create: CreateOptions,
+    source: Source,
+    cache: Cache,
+    sink: Sink,
+    state: StateStore,
+    report: Report,
+    right: SendingRight,
+    chronicle: Chronicle,
+) -> ProgressKeeper:
+    async with AsyncExitStack() as reading:
+        snapshot = await reading.enter_async_context(source.snapshot())
+        plan = await plan_job(job, recipe, source, snapshot, report)
+        await hold_to_schema(plan, state, report)
+        await prepare_mark(job, state)
+        plan, watermark = await begin_at(plan, snapshot, state, report, sink)
+        staging = Staging(cache, job.name)
+        await staging.ensure()
+        earlier = await fetch_earlier(staging, report)
+        found = None
+        if not job.restart:
+            table = "" if await sink.key() is None else await sink.identity()
+            found = await find_unfinished(
+                plan, watermark, table, earlier, staging, state, report, after_death=right.after_death
+            )
+        plan, manifest = _begun(plan, recipe, snapshot, watermark, found, report)
+        await prepare_table(sink, plan.key, create, report)
+        budget = CacheBudget(job.max_cached_bytes, loading=True)
+        await hold_superseded(earlier, staging, budget, but=manifest.run_id)
+        ledger = Ledger(staging, manifest, found.records if found is not None else ())
+        await _leave_trace(staging, ledger, report)
+        mark = await mark_of(job, manifest, state)
+        chronicle.begin(plan.relation.columns)
+        progress = ProgressKeeper(state, job.name, progress_name(manifest.run_id, await sink.identity()))
+        if found is not None:
+            await progress.hold_to(found.loaded)
+        mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report)
+        loading = _loading(job, staging, sink, manifest, mark, progress, report, mender)
+        chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+
+        async def free(record: ChunkRecord) -> None:
+            await staging.free_chunk(ledger.manifest, record)
+            # Room is made before a chunk is stored, so the manifest of the complete run has the final figure.
+            ledger.note_freed()
+
+        async def loaded(record: ChunkRecord) -> None:
+            await budget.release(record.bytes_stored, partial(free, record))
+
+        async def extracting() -> None:
+            extraction = await _extraction(plan, recipe, source, snapshot, staging, ledger, budget, found, report)
             if found is not None:
-                await rejects.take_up(len(found.records))
-            mark = await mark_of(job, manifest, state)
-            chronicle.begin(plan.relation.columns)
-            progress = ProgressKeeper(state, job.name, progress_name(manifest.run_id, await sink.identity()))
-            mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report)
-            loading = _loading(job, staging, sink, manifest, mark, progress, report, mender)
-            chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+                await found.offer(budget, loaded, chunks)
+            if found is None or not found.is_extracted:
+                await extraction.run(chunks.put)
+            chunks.put_nowait(None)
+            report.counters.stage = "loading"
+            await reading.aclose()  # the snapshot need not outlive the reading
 
-            async def free(record: ChunkRecord) -> None:
-                await staging.free_chunk(ledger.manifest, record)
-                # Room is made before a chunk is stored, so the manifest of the complete run has the final figure.
-                ledger.note_freed()
-
-            async def loaded(record: ChunkRecord) -> None:
-                await budget.release(record.bytes_stored, partial(free, record))
-
-            async def extracting() -> None:
-                if found is not None:
-                    await _offer(found, budget, loaded, chunks)
-                if found is None or not found.is_extracted:
-                    first = 0 if found is None else len(found.records)
-                    extraction = _extraction(plan, recipe, snapshot, staging, ledger, budget, rejects, report, first)
-                    await extraction.run(chunks.put)
-                else:
-                    await rejects.finish()
-                chunks.put_nowait(None)
-                report.counters.stage = "loading"
-                await reading.aclose()  # the snapshot need not outlive the reading
-
-            try:
-                async with _kept(ledger), asyncio.TaskGroup() as group:
-                    group.create_task(extracting())
-                    group.create_task(loading.run(chunks, loaded))
-            except* TooManyRejects:
-                # Whoever mends the rows wants them to be read again.
+        try:
+            async with _kept(ledger):
+                with report.stop.heeding():
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(extracting())
+                        group.create_task(loading.run(chunks, loaded))
+                await ledger.flush()
+            report.stop.check()
+            _account(report)
+        except BaseExceptionGroup as errors:
+            if errors.subgroup((TooManyRejects, ChunkError)) is not None:
+                # The rows have to be read again: those that were rejected, once somebody has mended them.
                 await ledger.abandon()
-                raise
-            if mender.mended:
-                await ledger.complete()
-            report.manifest = ledger.manifest
-            await _settle(job, ledger.manifest, mark, staging, sink, state, report)
-            await progress.clear()
+            raise
+        except UnaccountedRows:
+            await ledger.abandon()
+            raise
+    if mender.mended:
+        await ledger.complete()
+    report.manifest = ledger.manifest
+    await _settle(job, ledger.manifest, mark, staging, sink, state, report)
+    return progress
 
 
 async def create_table(
@@ -250,187 +285,53 @@ async def create_table(
     return plan.key
 
 
-async def prepare_table(sink: Sink, key: Key, create: CreateOptions, report: Report) -> None:
-    """See to it that the destination table is there, with this key, before anything is written.
-
-    Raises:
-        UsageError: It is there with another key.
-        SinkError: It cannot be made.
-    """
-    report.counters.stage = "preparing the table"
-    existing = await sink.key()
-    if existing is None:
-        await sink.create(key, create)
-        report.table_created = True
-    elif existing != key:
-        raise UsageError(
-            f"the DynamoDB table {sink.table} has another key than this job\n"
-            f"  the table's: {existing}\n"
-            f"  the job's:   {key}",
-            hint="Choose the table's key columns with --key, or another table with --destination.",
-        )
+class UnaccountedRows(EtlError):  # noqa: N818  what they are
+    """Not every row that was extracted is loaded, rejected or dropped."""
 
 
-async def find_run(staging: Staging, run_id: str | None) -> Manifest:
-    """Find a complete extraction: the one named, or the current one.
-
-    Raises:
-        CacheError: There is none, or it is not complete.
-    """
-    where = f"cache {staging.cache_name!r}"
-    if not await staging.exists():
-        raise CacheError(f"there is no {where}", hint=f"Extract first: momento-etl extract --table {staging.job}")
-    wanted = run_id or await staging.fetch_current(settle=True)
-    if wanted is None:
-        raise CacheError(
-            f"{where} holds no complete extraction of {staging.job}",
-            hint=f"Extract first: momento-etl extract --table {staging.job}. If there was one, it has expired (--ttl).",
-        )
-    manifest = await staging.fetch_manifest(wanted, settle=True)
-    if manifest is None:
-        raise CacheError(
-            f"{where} holds no run {wanted} of {staging.job}",
-            hint=f"It has expired, or the name is wrong: momento-etl inspect-cache {staging.job} lists the runs.",
-        )
-    if manifest.status != "complete":
-        raise CacheError(
-            f"run {wanted} of {staging.job} is not complete, and half an extraction is never loaded",
-            hint=f"Extract again: momento-etl extract --table {staging.job}",
-        )
-    return manifest
+@asynccontextmanager
+async def _leased(command: str, job: Job, sink: Sink, state: StateStore, report: Report) -> AsyncIterator[SendingRight]:
+    """Hold the job's lease while the body works, and let the destination hear nothing without it."""
+    report.counters.stage = "taking the lease"
+    async with leased(
+        job.name, command, state, report, request_seconds=sink.request_seconds, wait_seconds=job.wait_seconds
+    ) as right:
+        sink.heed(right.check)
+        yield right
 
 
-async def _planned(job: Job, recipe: Recipe, source: Source, snapshot: Snapshot, report: Report) -> Plan:
-    """Look at the source, decide, and refuse what two rows would fight over."""
-    report.counters.stage = "planning"
-    plan = make_plan(job, await snapshot.describe(job.selection), source.description, recipe)
-    report.warnings += plan.warnings
-    if job.selection.query is None and job.selection.where is None:
-        estimates = [figure for figure in (plan.relation.estimated_rows, job.selection.limit) if figure is not None]
-        report.counters.rows_expected = min(estimates, default=None)
-    # What the user's own function makes of a key is not known before; the plan has warned of it.
-    if not plan.keys_are_unique and recipe.transform is None:
-        report.counters.stage = "looking for duplicate keys"
-        twice = await snapshot.duplicates(plan.reading, plan.key_specs)
-        if twice:
-            names = ", ".join(attribute.name for attribute in plan.key.attributes)
-            values = "; ".join(", ".join(map(str, values)) for values in twice)
-            raise SourceError(
-                f"more than one row has the same destination key ({names}): {values}",
-                hint="One would overwrite the other. Choose columns that tell rows apart: --key COLUMN[,COLUMN]",
-            )
-    return plan
-
-
-async def _hold_to_schema(plan: Plan, state: StateStore, report: Report) -> None:
-    """Refuse what changed in the source's columns since the last run, where the job freezes them."""
-    if plan.job.freezes_schema:
-        report.schema_changes += await drift.look(plan.job, plan.relation.columns, state)
-        drift.refuse(plan.job, report.schema_changes)
-
-
-async def _begun(
-    plan: Plan, snapshot: Snapshot, state: StateStore, report: Report, sink: Sink | None = None
-) -> tuple[Plan, WatermarkMove | None]:
-    """Settle where an incremental run begins; others read all."""
-    if plan.job.incremental is None:
-        return plan, None
-    made_anew = sink is not None and await sink.key() is None
-    since, report.watermark = await incremental.begin(plan, snapshot, state, report, made_anew=made_anew)
-    if since is not None:
-        # How much is new, nobody knows before it is read. Duplicates were looked for in all rows: an old one counts.
-        report.counters.rows_expected = None
-    return replace(plan, reading=plan.reading._replace(since=since)), report.watermark
-
-
-async def _settle(
-    job: Job,
-    manifest: Manifest,
-    mark: ItemMark | None,
-    staging: Staging,
-    sink: Sink,
-    state: StateStore,
+def _begun(
+    plan: Plan,
+    recipe: Recipe,
+    snapshot: Snapshot,
+    watermark: WatermarkMove | None,
+    found: Unfinished | None,
     report: Report,
-) -> None:
-    """Do what may only be done once every row is in place."""
-    _account(report)
-    if mark is not None:
-        await remove_stale(job, manifest, mark, staging, sink, report)
-    await incremental.move(manifest, job, state, report)
-
-
-def _note_manifest(manifest: Manifest, report: Report) -> None:
-    """Take over what an extraction came to."""
-    report.run_id, report.manifest = manifest.run_id, manifest
-    report.mode = "upsert" if manifest.mark is None else "replace"
-    report.watermark = manifest.watermark
-    counters = report.counters
-    counters.rows_extracted = manifest.totals.rows_extracted
-    counters.rows_dropped = manifest.totals.rows_dropped
-    counters.rows_rejected = manifest.totals.rows_rejected
-    counters.chunks_stored = manifest.totals.chunks
-    counters.bytes_cached = manifest.totals.bytes_stored
-    counters.bytes_encoded = manifest.totals.bytes_encoded
-
-
-async def _unfinished(plan: Plan, staging: Staging, sink: Sink, state: StateStore, report: Report) -> Unfinished | None:
-    """Find what the same command left unfinished, unless it is to begin anew."""
-    if plan.job.restart:
-        return None
-    report.counters.stage = "looking for an unfinished run"
-    # Nothing is in a table that is not there.
-    destination = "" if await sink.key() is None else await sink.identity()
-    return await find_unfinished(plan, destination, staging, state, report)
-
-
-def _taken_up(plan: Plan, found: Unfinished, report: Report) -> Plan:
-    """Take up an unfinished run: what it did counts, and reading goes on behind its last row."""
-    manifest = found.manifest
-    report.run_id, report.manifest, report.mode = manifest.run_id, manifest, plan.job.mode
-    report.watermark, report.resumed = manifest.watermark, True
-    found.count(report.counters)
-    report.warnings.append(
-        f"takes up run {manifest.run_id}, which did not end: {len(found.loaded):,} of"
-        f" {len(found.records):,} chunks are loaded (--restart begins anew)"
-    )
-    since = manifest.watermark
-    reading = plan.reading
-    if since is not None and since.since is not None:
-        reading = reading._replace(since=Since(since.column, since.since, since.overlap))
-    if not found.is_extracted:
-        reading = reading._replace(range=KeyRange(after=found.last_key))
-        report.counters.rows_expected = None
-    return replace(plan, reading=reading)
-
-
-async def _offer(
-    found: Unfinished,
-    budget: CacheBudget,
-    loaded: Callable[[ChunkRecord], Awaitable[None]],
-    chunks: asyncio.Queue[ChunkRecord | None],
-) -> None:
-    """Hand on what an unfinished run has stored and not loaded; what it has loaded may be freed."""
-    for record in found.records:
-        await budget.take_over(record.bytes_stored)
-        if record.number in found.loaded:
-            await loaded(record)
-    for record in found.to_load:
-        chunks.put_nowait(record)
-
-
-def _new_run(
-    plan: Plan, recipe: Recipe, snapshot: Snapshot, watermark: WatermarkMove | None, report: Report
-) -> Manifest:
-    """Give a run its name."""
+) -> tuple[Plan, Manifest]:
+    """Begin a run, or take up the one that was found."""
+    extractor = HostProcesses().current()
+    if found is not None:
+        plan = found.take_up(plan, report)
+        return plan, replace(
+            found.manifest, extractor=extractor, snapshots=(*found.manifest.snapshots, snapshot.record)
+        )
     manifest = new_manifest(
         plan,
         new_run_id(),
         snapshot.record,
         transform=recipe.transform.reference if recipe.transform is not None else None,
         watermark=watermark,
+        extractor=extractor,
     )
     report.run_id, report.manifest, report.mode = manifest.run_id, manifest, plan.job.mode
-    return manifest
+    report.watermark = watermark
+    return plan, manifest
+
+
+async def _is_done(found: Unfinished, state: StateStore, right: SendingRight) -> bool:
+    """Whether an earlier load of this run came to its end, and only its progress is left."""
+    record = await state.fetch_run(found.manifest.job, found.manifest.run_id)
+    return record is not None and record.is_done and not right.after_death
 
 
 async def _leave_trace(staging: Staging, ledger: Ledger, report: Report) -> None:
@@ -440,27 +341,34 @@ async def _leave_trace(staging: Staging, ledger: Ledger, report: Report) -> None
     report.counters.stage = "extracting"
 
 
-def _extraction(
+async def _extraction(
     plan: Plan,
     recipe: Recipe,
+    source: Source,
     snapshot: Snapshot,
     staging: Staging,
     ledger: Ledger,
     budget: CacheBudget,
-    rejects: RejectKeeper,
+    found: Unfinished | None,
     report: Report,
-    first: int = 0,
 ) -> Extraction:
     """Set up a run's extraction, from its start or from where it ended."""
+    first = len(found.records) if found is not None else 0
+    encoder = row_encoder(plan, recipe)
+    rejects = RejectKeeper(staging, report, ledger.manifest, "extract", plan.job.max_rejects)
+    if found is not None:
+        await rejects.take_up(first)
+        await rejects.finish()
     return Extraction(
         plan=plan,
-        encoder=row_encoder(plan, recipe),
-        snapshot=snapshot,
+        encoder=encoder,
+        rows=RowReader(plan, encoder, source, snapshot, ledger, report.counters),
         staging=staging,
         ledger=ledger,
         budget=budget,
         rejects=rejects,
         counters=report.counters,
+        stop=report.stop,
         first=first,
     )
 
@@ -482,67 +390,24 @@ def _loading(
         rejects=RejectKeeper(staging, report, manifest, "load", job.max_rejects),
         counters=report.counters,
         progress=progress,
+        stop=report.stop,
         mend=mender.mend if mender is not None else None,
         mark=mark,
     )
 
 
-async def _hold_superseded(staging: Staging, budget: CacheBudget, report: Report, *, but: str | None = None) -> None:
-    """Count what earlier runs of this job still store: it goes first when room is needed, the oldest run's before all.
-
-    Nothing that an earlier run left behind keeps a new one from starting: to run again is the way out of every damage.
-    """
-    try:
-        runs = await staging.fetch_runs()
-    except UnreadableError as error:
-        report.warnings.append(f"{error.message}: what earlier runs still store is not counted")
-        return
-    for place, run_id in reversed(list(enumerate(runs))):
-        if run_id == but:
-            continue
-        try:
-            manifest = await staging.fetch_manifest(run_id)
-            records = [] if manifest is None else await staging.fetch_known_chunks(manifest)
-        except UnreadableError as error:
-            report.warnings.append(f"{error.message}: what its run still stores is not counted")
-            continue
-        for record in records:
-            assert manifest is not None
-            if record.stored_at + manifest.ttl_seconds <= time.time():
-                continue
-            if place >= RUNS_KEPT - 1:
-                # The run that starts now takes its place in the list: nobody could find it again.
-                await staging.free_chunk(manifest, record)
-            else:
-                await budget.hold(record.bytes_stored, partial(staging.free_chunk, manifest, record))
-
-
-def _refuse_oversize(plan: Plan) -> None:
-    """Say so before it starts where an extraction alone cannot fit into the cache.
-
-    Raises:
-        CacheError: It cannot.
-    """
-    selection = plan.job.selection
-    stored = plan.relation.stored_bytes
-    partial = selection.where is not None or selection.limit is not None or selection.columns is not None
-    if stored is None or partial or plan.job.incremental is not None:
-        return
-    if stored // _BEST_COMPRESSION > plan.job.max_cached_bytes:
-        raise CacheError(
-            f"{plan.relation.name} takes {stored:,} bytes in PostgreSQL, and cannot fit into the"
-            f" {plan.job.max_cached_bytes:,} bytes that may be stored in the cache (max_cached_bytes)",
-            hint="momento-etl run loads while it extracts, and so needs no room for the whole table.",
-        )
-
-
-def _refuse_freed(manifest: Manifest) -> None:
-    if manifest.chunks_freed:
-        raise CacheError(
-            f"run {manifest.run_id} was loaded already, and {manifest.chunks_freed} of its {manifest.totals.chunks}"
-            " chunks were freed to stay under max_cached_bytes",
-            hint=f"Run again: momento-etl run --table {manifest.job}",
-        )
+def _note_manifest(manifest: Manifest, report: Report) -> None:
+    """Take over what an extraction came to."""
+    report.run_id, report.manifest = manifest.run_id, manifest
+    report.mode = "upsert" if manifest.mark is None else "replace"
+    report.watermark = manifest.watermark
+    counters = report.counters
+    counters.rows_extracted = manifest.totals.rows_extracted
+    counters.rows_dropped = manifest.totals.rows_dropped
+    counters.rows_rejected = manifest.totals.rows_rejected
+    counters.chunks_stored = manifest.totals.chunks
+    counters.bytes_cached = manifest.totals.bytes_stored
+    counters.bytes_encoded = manifest.totals.bytes_encoded
 
 
 def _account(report: Report) -> None:
@@ -550,11 +415,26 @@ def _account(report: Report) -> None:
     counters = report.counters
     found = counters.rows_loaded + counters.rows_rejected + counters.rows_dropped
     if counters.rows_extracted != found:
-        raise EtlError(
+        raise UnaccountedRows(
             f"{counters.rows_extracted:,} rows were extracted, and {found:,} are accounted for:"
             f" {counters.rows_loaded:,} loaded, {counters.rows_rejected:,} rejected, {counters.rows_dropped:,} dropped",
             hint="Do not rely on this copy. Run again; if it happens again, it is a defect of momento-etl: report it.",
         )
+
+
+async def _settle(
+    job: Job,
+    manifest: Manifest,
+    mark: ItemMark | None,
+    staging: Staging,
+    sink: Sink,
+    state: StateStore,
+    report: Report,
+) -> None:
+    """Do what may only be done once every row is in place."""
+    if mark is not None:
+        await remove_stale(job, manifest, mark, staging, sink, report)
+    await incremental.move(manifest, job, state, report)
 
 
 async def _nothing(record: ChunkRecord) -> None:

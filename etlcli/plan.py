@@ -41,6 +41,8 @@ class Plan:
         key_columns: The columns that the key's attributes come from.
         source_key: The columns that order the rows, and so the chunks; empty where the source has no key.
         keys_are_unique: Whether a constraint already guarantees that no two rows share a destination key.
+        asks_for_duplicates: Whether PostgreSQL is to be asked for rows that do. What the user's own function makes of a
+            key it cannot tell; a warning says so.
         fingerprint: Hex digest of all that decides what the items look like.
         warnings: What the user should know before it is done.
     """
@@ -55,6 +57,7 @@ class Plan:
     key_columns: tuple[str, ...]
     source_key: tuple[str, ...]
     keys_are_unique: bool
+    asks_for_duplicates: bool
     fingerprint: str
     warnings: tuple[str, ...]
 
@@ -63,14 +66,14 @@ class Plan:
         """Whether reading can go on behind a row, by the text of its key, in another session.
 
         It can where no two rows have the same place in the order, every row has one, and the text that the ledger keeps
-        leads back to it. With a limit nobody could tell how many rows are left to take. What cannot is one range, which
-        is extracted anew.
+        leads back to it; what is masked, the ledger does not keep. With a limit nobody could tell how many rows are
+        left to take. What cannot is one range, which is extracted anew.
         """
         order = frozenset(self.source_key)
         return (
             self.job.selection.limit is None
             and any(unique <= order for unique in self.relation.unique_keys)
-            and not order & self.relation.unseekable
+            and not order & (self.relation.unseekable | self.shape.masked)
         )
 
     @property
@@ -125,6 +128,7 @@ def make_plan(job: Job, relation: Relation, source: str, recipe: Recipe = PLAIN)
             f"the rows layout costs a call and {len(shape.attributes)} metered operations or more a row, both ways, for"
             f" about {many} rows; the packed one costs about a hundredth of it"
         )
+    keys_are_unique = any(unique <= shape.identifying for unique in relation.unique_keys)
     hidden = tuple(name for name in source_key if name not in shape.columns)
     types = {column.name: column.type for column in relation.columns}
     plan = Plan(
@@ -139,7 +143,8 @@ def make_plan(job: Job, relation: Relation, source: str, recipe: Recipe = PLAIN)
         key=shape.key,
         key_columns=shape.key_columns,
         source_key=source_key,
-        keys_are_unique=any(unique <= shape.identifying for unique in relation.unique_keys),
+        keys_are_unique=keys_are_unique,
+        asks_for_duplicates=not keys_are_unique and recipe.transform is None,
         fingerprint=_fingerprint(job, relation, source, shape, source_key, recipe),
         warnings=tuple(warnings),
     )

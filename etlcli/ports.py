@@ -273,6 +273,11 @@ class Sink(Protocol):
         """The table's name."""
         ...
 
+    @property
+    def request_seconds(self) -> float:
+        """The deadline of the longest request that writes."""
+        ...
+
     async def key(self) -> Key | None:
         """The key of the existing table, or None where there is no such table.
 

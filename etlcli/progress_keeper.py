@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+from etlcli.errors import EtlError
 from etlcli.ports import Progress
 
 __all__ = ["ProgressKeeper"]
@@ -41,6 +43,17 @@ class ProgressKeeper:
             taken, self._waiting = self._waiting, set()
             await self._progress.acknowledge(self._job, self._name, taken)
 
-    async def clear(self) -> None:
-        """Forget it: the run is over, and to load it again is to load all of it."""
-        await self._progress.clear_progress(self._job, self._name)
+    async def hold_to(self, chunks: frozenset[int]) -> None:
+        """Forget all but these: a chunk that the ledger does not know is read again, and gets its number again.
+
+        Raises:
+            EtlError: The state table failed.
+        """
+        if await self._progress.fetch_progress(self._job, self._name) - chunks:
+            await self._progress.clear_progress(self._job, self._name)
+            await self._progress.acknowledge(self._job, self._name, chunks)
+
+    async def forget(self) -> None:
+        """Forget it: the run is over, and is known to be. What cannot be removed harms nobody."""
+        with suppress(EtlError):
+            await self._progress.clear_progress(self._job, self._name)

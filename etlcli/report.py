@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from etlcli.model import Manifest, Mode, Reject, SchemaChange, WatermarkMove
 from etlcli.progress import Counters
+from etlcli.stopping import Stop
 
 __all__ = ["Report"]
 
@@ -31,6 +32,7 @@ class Report:
         watermark: What an incremental run begins with; None for a run that takes all.
         watermark_moved: Whether the watermark was set to where this run ended.
         hear_rejects: Told of rejected rows as they are found, all of them and whole; None for nobody.
+        stop: Whether the run is to end early.
     """
 
     job: str
@@ -48,3 +50,4 @@ class Report:
     watermark: WatermarkMove | None = None
     watermark_moved: bool = False
     hear_rejects: Callable[[Sequence[Reject]], None] | None = None
+    stop: Stop = field(default_factory=Stop)

@@ -1,28 +1,30 @@
-"""Finds the run that the same command left unfinished, and tells what of it is left to do (promise 2).
+"""Finds the run that the same command left unfinished, and takes it up again (promise 2).
 
-A run is taken up again only where it would make the same items of the same rows: its fingerprint is compared. What it
-stored and what it loaded are known from the ledger and from the progress; both are written behind the work, so that
-what was in flight when it ended is done again, and nothing is left out. Progress belongs to one very table: in another,
-or in one that was made anew under the same name, nothing is loaded yet.
+A run is taken up only where it would make the same items of the same rows: its fingerprint is compared, and where an
+incremental run begins. What it stored and what it loaded are known from the ledger and from the progress; both are
+written behind the work, so that what was in flight when it ended is done again, and nothing is left out. Progress
+belongs to one very table: in another, or in one that was made anew under the same name, nothing is loaded yet.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 
-from etlcli.cache.documents import UnreadableError
+from etlcli.budget import CacheBudget
 from etlcli.cache.staging import Staging
-from etlcli.model import ChunkRecord, Manifest
+from etlcli.earlier import EarlierRun
+from etlcli.model import ChunkRecord, KeyRange, Manifest, WatermarkMove
 from etlcli.plan import Plan
 from etlcli.ports import StateStore
-from etlcli.progress import Counters
 from etlcli.report import Report
+from etlcli.rereading import whole_key
+from etlcli.state.host import HostProcesses
 
-__all__ = ["Unfinished", "find_unfinished", "progress_name", "unbroken"]
-
-_ENDED = ("succeeded", "rejected_rows")
+__all__ = ["Unfinished", "find_extraction", "find_unfinished", "progress_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Unfinished:
 
     manifest: Manifest
     records: tuple[ChunkRecord, ...]
-    loaded: frozenset[int]
+    loaded: frozenset[int] = frozenset()
 
     @property
     def is_extracted(self) -> bool:
@@ -49,26 +51,56 @@ class Unfinished:
         """The chunks that are not in the destination yet, in order."""
         return [record for record in self.records if record.number not in self.loaded]
 
-    @property
-    def last_key(self) -> tuple[str, ...]:
-        """The source key of the last row that is stored; the rows have a unique order, and so it has no NULL."""
-        return tuple(part for part in self.records[-1].last_key if part is not None)
+    def take_up(self, plan: Plan, report: Report) -> Plan:
+        """Count what was done before as done; what is left to read is behind the last stored row."""
+        report.run_id, report.manifest, report.mode = self.manifest.run_id, self.manifest, plan.job.mode
+        report.watermark = self.manifest.watermark
+        self._count_extracted(report)
+        self.count_loaded(report)
+        stored = f"{len(self.records):,} chunks are stored"
+        loaded = f", {len(self.loaded):,} of them loaded" if report.destination is not None else ""
+        self._tell(report, f"takes up run {self.manifest.run_id}, which did not end: {stored}{loaded}")
+        if self.is_extracted:
+            return plan
+        report.counters.rows_expected = None
+        behind = whole_key(self.records[-1].last_key)
+        return replace(plan, reading=plan.reading._replace(range=KeyRange(after=behind)))
 
     def count_loaded(self, report: Report) -> None:
-        """Count what an earlier load of the same run wrote as written."""
-        done = [record for record in self.records if record.number in self.loaded]
-        if not done:
-            return
-        report.resumed = True
-        report.counters.chunks_loaded += len(done)
-        report.counters.rows_loaded += sum(record.rows for record in done)
-        report.warnings.append(
-            f"goes on with run {self.manifest.run_id}: {len(done):,} of {len(self.records):,} chunks are loaded"
-            " (--restart loads all of it)"
-        )
+        """Count what is in the destination as written."""
+        for record in self.records:
+            if record.number in self.loaded:
+                report.counters.chunks_loaded += 1
+                report.counters.rows_loaded += record.rows
 
-    def count(self, counters: Counters) -> None:
-        """Count what was done before as done."""
+    def tell_loaded(self, report: Report) -> None:
+        """Say how much an earlier load of the same run has written."""
+        if self.loaded:
+            what = f"{len(self.loaded):,} of {len(self.records):,} chunks are loaded"
+            self._tell(report, f"goes on with run {self.manifest.run_id}: {what}")
+
+    async def offer(
+        self,
+        budget: CacheBudget,
+        loaded: Callable[[ChunkRecord], Awaitable[None]],
+        chunks: asyncio.Queue[ChunkRecord | None],
+    ) -> None:
+        """Hand on what is stored and not loaded; what is loaded may be freed.
+
+        Args:
+            budget: Counts what is stored.
+            loaded: Hears of each chunk that is in the destination.
+            chunks: Takes the others.
+        """
+        for record in self.records:
+            await budget.take_over(record.bytes_stored)
+            if record.number in self.loaded:
+                await loaded(record)
+        for record in self.to_load:
+            chunks.put_nowait(record)
+
+    def _count_extracted(self, report: Report) -> None:
+        counters = report.counters
         for record in self.records:
             counters.rows_extracted += record.rows + record.rejected + record.dropped
             counters.rows_rejected += record.rejected
@@ -77,12 +109,135 @@ class Unfinished:
             counters.chunks_stored += 1
             counters.bytes_encoded += record.bytes_encoded
             counters.bytes_cached += record.bytes_stored
-            if record.number in self.loaded:
-                counters.chunks_loaded += 1
-                counters.rows_loaded += record.rows
+
+    @staticmethod
+    def _tell(report: Report, what: str) -> None:
+        report.resumed = True
+        report.warnings.append(f"{what} (--restart begins anew)")
 
 
-def unbroken(records: Sequence[ChunkRecord]) -> tuple[ChunkRecord, ...]:
+def progress_name(run_id: str, destination: str) -> str:
+    """Name a run's progress in one table (see ``Sink.identity``)."""
+    return f"{run_id}@{hashlib.blake2b(destination.encode(), digest_size=6).hexdigest()}"
+
+
+async def find_unfinished(
+    plan: Plan,
+    watermark: WatermarkMove | None,
+    destination: str,
+    earlier: Sequence[EarlierRun],
+    staging: Staging,
+    state: StateStore,
+    report: Report,
+    *,
+    after_death: bool,
+) -> Unfinished | None:
+    """Find the newest run of a job, where it did not end well and can be taken up again.
+
+    Call it with the job's lease: whoever began that run and left it unfinished then works on it no more, unless it is
+    an extraction alone, which takes no lease.
+
+    Args:
+        plan: What the command would do.
+        watermark: Where it would begin, if it is incremental.
+        destination: Names the very destination table (see ``Sink.identity``); empty where there is none yet.
+        earlier: What the cache remembers, the newest first.
+        staging: Where its rejects are.
+        state: Where the run's progress and its end would be noted.
+        report: Told why a run that did not end well is not taken up.
+        after_death: Whether the lease was taken over from somebody who never gave it back: that may have been killed
+            right after it noted that all was done, and before it could say so to anybody.
+
+    Raises:
+        EtlError: Cache or state table failed.
+    """
+    if not earlier:
+        return None
+    newest = earlier[0]
+    record = await state.fetch_run(plan.job.name, newest.run_id)
+    if record is not None and record.is_done and not after_death:
+        return None
+    if record is None and not _has_lost_its_extractor(newest):
+        return None  # an extraction alone, which has been done, or is being done just now
+    loaded = frozenset[int]()
+    if destination:
+        loaded = await state.fetch_progress(plan.job.name, progress_name(newest.run_id, destination))
+    found = await _take(plan, watermark, newest, staging, report)
+    if found is None or not (loaded or not found.is_extracted):
+        # Where nothing of a whole extraction is loaded, the rows as they are now are better than as they were.
+        return None
+    return replace(found, loaded=loaded & {record.number for record in found.records})
+
+
+async def find_extraction(
+    plan: Plan, watermark: WatermarkMove | None, earlier: Sequence[EarlierRun], staging: Staging, report: Report
+) -> Unfinished | None:
+    """Find the newest run of a job, where its extraction was killed on this machine and can be taken up again.
+
+    Args:
+        plan: What the command would do.
+        watermark: Where it would begin, if it is incremental.
+        earlier: What the cache remembers, the newest first.
+        staging: Where its rejects are.
+        report: Told why a run that was killed is not taken up.
+    """
+    if not earlier or not _has_lost_its_extractor(earlier[0]):
+        return None
+    found = await _take(plan, watermark, earlier[0], staging, report)
+    return None if found is None or found.is_extracted else found
+
+
+async def _take(
+    plan: Plan, watermark: WatermarkMove | None, run: EarlierRun, staging: Staging, report: Report
+) -> Unfinished | None:
+    """Take a run up where that can be done; where it cannot, say why."""
+    manifest = run.manifest
+    if manifest is None or manifest.status == "abandoned":
+        return None
+    records = _unbroken(run.records)
+    if not records:
+        return None
+    obstacle = _obstacle(plan, watermark, manifest, records)
+    rejected = sum(record.rejected for record in records)
+    if obstacle is None and await _count_rejects(staging, run.run_id, len(records), rejected) < rejected:
+        obstacle = "some of its rejected rows are not in the cache any more"
+    if obstacle is not None:
+        what = f"run {run.run_id} of {plan.job.name} did not end, and is not taken up"
+        report.warnings.append(f"{what}: {obstacle}. This run begins anew")
+        return None
+    return Unfinished(manifest, records)
+
+
+def _obstacle(
+    plan: Plan, watermark: WatermarkMove | None, manifest: Manifest, records: Sequence[ChunkRecord]
+) -> str | None:
+    """Tell why a run cannot be taken up; None where it can."""
+    if manifest.fingerprint != plan.fingerprint:
+        return "the source's columns, or what is made of them, have changed since"
+    if manifest.layout != plan.job.layout:
+        return f"its layout is {manifest.layout}"
+    if not _begins_alike(watermark, manifest.watermark):
+        return "the watermark has moved since, or it was to begin elsewhere"
+    if manifest.status == "complete":
+        return "a page of its ledger has expired" if len(records) < manifest.totals.chunks else None
+    return None if plan.resumes else "its rows have no unique order in which reading could go on"
+
+
+async def _count_rejects(staging: Staging, run_id: str, chunks: int, expected: int) -> int:
+    """Count the rejects of the first so many chunks; nothing is asked where none are expected."""
+    if not expected:
+        return 0
+    async with aclosing(staging.fetch_reject_pages(run_id, stages=("extract",))) as pages:
+        return sum([sum(reject.chunk < chunks for reject in page) async for page in pages])
+
+
+def _has_lost_its_extractor(run: EarlierRun) -> bool:
+    """Whether the process that extracted a run surely runs no more."""
+    manifest = run.manifest
+    return manifest is not None and manifest.extractor is not None and HostProcesses().is_dead(manifest.extractor)
+
+
+def _unbroken(records: Sequence[ChunkRecord]) -> tuple[ChunkRecord, ...]:
     """Take the chunks from the first on up to where one is missing: what is behind a gap is read again."""
     kept: list[ChunkRecord] = []
     for record in sorted(records):
@@ -92,51 +247,8 @@ def unbroken(records: Sequence[ChunkRecord]) -> tuple[ChunkRecord, ...]:
     return tuple(kept)
 
 
-def progress_name(run_id: str, destination: str) -> str:
-    """Name a run's progress in one table (see ``Sink.identity``)."""
-    return f"{run_id}@{hashlib.blake2b(destination.encode(), digest_size=6).hexdigest()}"
-
-
-async def find_unfinished(
-    plan: Plan, destination: str, staging: Staging, state: StateStore, report: Report
-) -> Unfinished | None:
-    """Find the newest run of a job, where it did not end well and can be taken up again.
-
-    Args:
-        plan: What the command would do.
-        destination: Names the very destination table (see ``Sink.identity``).
-        staging: Where its chunks would be.
-        state: Where its progress and its end would be noted.
-        report: Told why a run that did not end well is not taken up.
-
-    Raises:
-        EtlError: Cache or state table failed.
-    """
-    newest = await state.fetch_runs(plan.job.name, 1)
-    if not newest or newest[0].status in _ENDED:
-        return None
-    record = newest[0]
-    what = f"run {record.run_id} of {plan.job.name} did not end, and is not taken up"
-    try:
-        manifest = await staging.fetch_manifest(record.run_id, settle=False)
-        records = () if manifest is None else unbroken(await staging.fetch_known_chunks(manifest))
-    except UnreadableError as error:
-        report.warnings.append(f"{what}: {error.message}")
-        return None
-    if manifest is not None and (manifest.status == "abandoned" or not records):
-        return None
-    obstacle = "the cache holds nothing of it (any more)" if manifest is None else _obstacle(plan, manifest, records)
-    if manifest is None or obstacle is not None:
-        report.warnings.append(f"{what}: {obstacle}. This run begins anew")
-        return None
-    loaded = await state.fetch_progress(plan.job.name, progress_name(record.run_id, destination))
-    return Unfinished(manifest, records, loaded)
-
-
-def _obstacle(plan: Plan, manifest: Manifest, records: Sequence[ChunkRecord]) -> str | None:
-    """Tell why a run cannot be taken up; None where it can."""
-    if manifest.fingerprint != plan.fingerprint:
-        return "the source's columns, or what is made of them, have changed since"
-    if manifest.status == "complete":
-        return "a page of its ledger has expired" if len(records) < manifest.totals.chunks else None
-    return None if plan.resumes else "its rows have no unique order in which reading could go on"
+def _begins_alike(now: WatermarkMove | None, then: WatermarkMove | None) -> bool:
+    """Whether two runs take the same rows, as far as the watermark decides that."""
+    if now is None or then is None:
+        return now is then
+    return (now.column, now.since, now.overlap, now.moves) == (then.column, then.since, then.overlap, then.moves)

@@ -103,6 +103,7 @@ def combine(
         "status": _status(code),
         "job": None,
         "run_id": None,
+        "resumed": any(summary["resumed"] for summary in summaries),
         "cache": _common(summaries, "cache"),
         "destination": _common(summaries, "destination"),
         "destination_created": any(summary["destination_created"] for summary in summaries),

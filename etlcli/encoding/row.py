@@ -90,12 +90,13 @@ class RowEncoder:
             raise UsageError(f"there is no column {name}", hint=f"{near_names(name, names)}")
         self._names = names
         self._options = options
-        self._source_key = tuple(_index(names, name) for name in source_key)
+        order = tuple(_index(names, name) for name in source_key)
         self._max_bytes = MAX_ITEM_BYTES - reserved_bytes
         self._transform = ItemTransform(transform, key, reserved) if transform is not None else None
         self._reject_keys = reject_keys and transform is None
         specs = _specs(names, attributes)
         self._masked = {spec.column for spec in specs if isinstance(spec, FromColumn) and spec.mask is not None}
+        self._source_key = () if self._masked.intersection(source_key) else order
         check_names(specs, {attribute.name for attribute in key.attributes})
         around = Surroundings({column.name: (i, column) for i, column in enumerate(columns)}, options, mask_key)
         self._writers = _writers(specs, key, around)
@@ -189,7 +190,10 @@ class RowEncoder:
         return Reject(problem.rule, problem.message, texts, self._key_of(fields) if self._reject_keys else None)
 
     def key_text(self, line: bytes) -> tuple[str | None, ...]:
-        """Give PostgreSQL's text of the source key's columns in a COPY line that was encoded; None is NULL."""
+        """Give PostgreSQL's text of the source key's columns in a COPY line that was encoded; None is NULL.
+
+        Where one of them is masked there is none: keys are kept, and shown.
+        """
         cells = line.split(b"\t")
         return tuple([None if cells[i] == NULL else unescape(cells[i]).decode() for i in self._source_key])
 

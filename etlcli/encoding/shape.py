@@ -92,6 +92,13 @@ class Shape:
     identifying: frozenset[str]
     kinds: Mapping[str, str]
 
+    @property
+    def masked(self) -> frozenset[str]:
+        """The columns whose values are hidden."""
+        return frozenset(
+            spec.column for spec in self.attributes if isinstance(spec, FromColumn) and spec.mask is not None
+        )
+
 
 def make_shape(
     columns: Sequence[Column],

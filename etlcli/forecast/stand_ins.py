@@ -166,6 +166,11 @@ class RehearsedSink:
         """The table's name."""
         return self._table
 
+    @property
+    def request_seconds(self) -> float:
+        """Nothing is sent."""
+        return 0.0
+
     async def key(self) -> Key | None:
         """The key of the table itself."""
         return None if self._sink is None else await self._sink.key()

@@ -130,6 +130,11 @@ class DynamoDBSink:
         """The table's name."""
         return self._table
 
+    @property
+    def request_seconds(self) -> float:
+        """The deadline of the longest request that writes."""
+        return self._request_seconds
+
     async def key(self) -> Key | None:
         """The key of the existing table, or None where there is no such table.
 

@@ -70,6 +70,11 @@ class RunRecord:
     hint: str | None = None
     notes: Sequence[str] = ()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it ended well: every row is accounted for."""
+        return self.status in ("succeeded", "rejected_rows")
+
 
 def schema_of(columns: Sequence[Column]) -> tuple[SchemaColumn, ...]:
     """Write columns as the history keeps them."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from etlcli.model import Process
 from etlcli.state.layout import NAME_BYTES, TEXT_BYTES, cut, document_of, known_fields, reading
 
 __all__ = [
@@ -29,21 +30,6 @@ __all__ = [
 ]
 
 LEASE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process, known again after its pid, or its whole machine, began anew. Good for comparison only.
-
-    Attributes:
-        boot: Which start of which machine it lives in, and in which of its pid namespaces.
-        pid: Its number there.
-        started: When it started, in the system's own terms.
-    """
-
-    boot: str
-    pid: int
-    started: str
 
 
 class Processes(Protocol):

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 import orjson
 import pytest
 
-from etlcli import extraction, pipeline
+from etlcli import extraction, pipeline, rereading
 from etlcli.cache import packed, staging
 from etlcli.cache.momento import MomentoCache
 from etlcli.cache.staging import RUNS_KEPT, Staging
@@ -89,8 +89,10 @@ def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         waited += seconds / 20
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(staging, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+    for module in (staging, rereading):
+        monkeypatch.setattr(module, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
     monkeypatch.setattr(staging, "time", SimpleNamespace(time=lambda: time.time() + waited))
+    monkeypatch.setattr(rereading, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 20 * waited))
 
 
 @dataclass
@@ -827,7 +829,7 @@ class Breaking(FakeSink):
     """Fails for good at its third put."""
 
     async def put(self, items: Sequence[bytes]) -> list[Refusal]:
-        if len(self.puts) == 2:
+        if len(self.puts) >= 2:
             raise SinkError("the table is gone")
         return await super().put(items)
 
@@ -872,7 +874,8 @@ def test_a_failing_source_ends_the_rest(command: str, error: Exception) -> None:
         with pytest.raises(type(error)) as caught:
             await getattr(world, command)()
         assert caught.value is error
-        assert world.source.closed == world.source.opened == 1
+        assert world.source.closed == world.source.opened
+        assert (world.source.opened == 1) == (not isinstance(error, Unavailable))
         assert await world.staging.fetch_current() is None
         world.source.error = None
         await getattr(world, command)()

@@ -376,7 +376,8 @@ def test_the_keys_index_finds_the_rows(typed: Schema, kind: str) -> None:
     )
     typed.execute(
         f"create table t (k0 int4, k1 {kind}, v text, primary key (k0, k1));"
-        f" insert into t select n / 300, {written}, repeat('x', 200) from generate_series(1, 30000) n order by 1, 2; analyze t"
+        f" insert into t select n / 300, {written}, repeat('x', 200) from generate_series(1, 30000) n order by 1, 2;"
+        " analyze t"
     )
     row = typed.connection.execute("select k1::text from t where k0 = 98 limit 1").fetchone()
     assert row is not None

@@ -449,7 +449,11 @@ def test_a_run_that_fails_in_its_middle_is_written() -> None:
 
 
 def test_a_state_that_fails_does_not_hide_what_failed() -> None:
-    world = World(FakeState(errors=[SinkError("denied")] * 9))
+    class Forgetting(FakeState):
+        async def put_run(self, record: RunRecord) -> None:  # noqa: ARG002
+            raise SinkError("denied")
+
+    world = World(Forgetting())
     world.source.error = (0, SourceError("the connection broke", hint="run again"))
     with pytest.raises(SourceError, match="the connection broke"):
         world.run()

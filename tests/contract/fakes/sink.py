@@ -71,6 +71,10 @@ class FakeSink:
         return self._table
 
     @property
+    def request_seconds(self) -> float:
+        return 20.0
+
+    @property
     def items(self) -> list[dict[str, Any]]:
         return list(self._existing().items.values())
 
