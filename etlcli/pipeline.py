@@ -19,7 +19,7 @@ from etlcli import incremental
 from etlcli.budget import CacheBudget
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import Staging
-from etlcli.chronicle import Chronicle, recorded
+from etlcli.chronicle import recorded
 from etlcli.earlier import fetch_earlier, hold_superseded
 from etlcli.encoding import Recipe
 from etlcli.errors import ChunkError, EtlError, leading
@@ -109,50 +109,34 @@ async def load(
             _leased("load", job, sink, state, report) as right,
             recorded("load", job, state, report) as chronicle,
         ):
-            progress = await _load(job, run_id, create, cache, sink, state, report, right, chronicle)
-        await progress.forget()
-
-
-async def _load(
-    job: Job,
-    run_id: str | None,
-    create: CreateOptions,
-    cache: Cache,
-    sink: Sink,
-    state: StateStore,
-    report: Report,
-    right: SendingRight,
-    chronicle: Chronicle,
-) -> ProgressKeeper:
-    staging = Staging(cache, job.name)
-    manifest = await find_run(staging, run_id)
-    _note_manifest(manifest, report)
-    await incremental.check(manifest, job, state)
-    records = await staging.fetch_ledger(manifest)
-    mark = await mark_of(job, manifest, state)
-    await prepare_table(sink, manifest.key, create, report)
-    name = progress_name(manifest.run_id, await sink.identity())
-    progress = ProgressKeeper(state, job.name, name)
-    found = Unfinished(manifest, tuple(records), await state.fetch_progress(job.name, name))
-    if found.loaded and (job.restart or await _is_done(found, state, right)):
-        await state.clear_progress(job.name, name)
-        found = replace(found, loaded=frozenset())
-    if not found.loaded:
-        refuse_freed(manifest)
-    found.count_loaded(report)
-    found.tell_loaded(report)
-    chronicle.begin()
-    chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
-    for record in found.to_load:
-        chunks.put_nowait(record)
-    chunks.put_nowait(None)
-    report.counters.stage = "loading"
-    with report.stop.heeding():
-        await _loading(job, staging, sink, manifest, mark, progress, report).run(chunks, _nothing)
-    report.stop.check()
-    _account(report)
-    await _settle(job, manifest, mark, staging, sink, state, report)
-    return progress
+            staging = Staging(cache, job.name)
+            manifest = await find_run(staging, run_id)
+            _note_manifest(manifest, report)
+            await incremental.check(manifest, job, state)
+            records = await staging.fetch_ledger(manifest)
+            mark = await mark_of(job, manifest, state)
+            await prepare_table(sink, manifest.key, create, report)
+            name = progress_name(manifest.run_id, await sink.identity())
+            progress = ProgressKeeper(state, job.name, name)
+            found = Unfinished(manifest, tuple(records), await state.fetch_progress(job.name, name))
+            if found.loaded and (job.restart or await _is_done(found, state, right)):
+                await state.clear_progress(job.name, name)
+                found = replace(found, loaded=frozenset())
+            if not found.loaded:
+                refuse_freed(manifest)
+            found.count_loaded(report)
+            found.tell_loaded(report)
+            chronicle.begin()
+            chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+            for record in found.to_load:
+                chunks.put_nowait(record)
+            chunks.put_nowait(None)
+            report.counters.stage = "loading"
+            with report.stop.heeding():
+                await _loading(job, staging, sink, manifest, mark, progress, report).run(chunks, _nothing)
+            report.stop.check()
+            _account(report)
+            await _settle(job, manifest, mark, staging, sink, state, report)
 
 
 async def run(
@@ -178,92 +162,80 @@ async def run(
             _leased("run", job, sink, state, report) as right,
             recorded("run", job, state, report) as chronicle,
         ):
-            progress = await _run(job, recipe, create, source, cache, sink, state, report, right, chronicle)
-        await progress.forget()
+            async with AsyncExitStack() as reading:
+                snapshot = await reading.enter_async_context(source.snapshot())
+                plan = await plan_job(job, recipe, source, snapshot, report)
+                await hold_to_schema(plan, state, report)
+                await prepare_mark(job, state)
+                plan, watermark = await begin_at(plan, snapshot, state, report, sink)
+                staging = Staging(cache, job.name)
+                await staging.ensure()
+                earlier = await fetch_earlier(staging, report)
+                found = None
+                if not job.restart:
+                    table = "" if await sink.key() is None else await sink.identity()
+                    found = await find_unfinished(
+                        plan, watermark, table, earlier, staging, state, report, after_death=right.after_death
+                    )
+                plan, manifest = _begun(plan, recipe, snapshot, watermark, found, report)
+                await prepare_table(sink, plan.key, create, report)
+                budget = CacheBudget(job.max_cached_bytes, loading=True)
+                await hold_superseded(earlier, staging, budget, but=manifest.run_id)
+                ledger = Ledger(staging, manifest, found.records if found is not None else ())
+                await _leave_trace(staging, ledger, report)
+                mark = await mark_of(job, manifest, state)
+                chronicle.begin(plan.relation.columns)
+                progress = ProgressKeeper(state, job.name, progress_name(manifest.run_id, await sink.identity()))
+                if found is not None:
+                    await progress.hold_to(found.loaded)
+                mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report)
+                loading = _loading(job, staging, sink, manifest, mark, progress, report, mender)
+                chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
 
+                async def free(record: ChunkRecord) -> None:
+                    await staging.free_chunk(ledger.manifest, record)
+                    # Room is made before a chunk is stored, so the manifest of the complete run has the final figure.
+                    ledger.note_freed()
 
-async def _run(
-    job: Job,
-    recipe: Recipe,
-    create: CreateOptions,
-    source: Source,
-    cache: Cache,
-    sink: Sink,
-    state: StateStore,
-    report: Report,
-    right: SendingRight,
-    chronicle: Chronicle,
-) -> ProgressKeeper:
-    async with AsyncExitStack() as reading:
-        snapshot = await reading.enter_async_context(source.snapshot())
-        plan = await plan_job(job, recipe, source, snapshot, report)
-        await hold_to_schema(plan, state, report)
-        await prepare_mark(job, state)
-        plan, watermark = await begin_at(plan, snapshot, state, report, sink)
-        staging = Staging(cache, job.name)
-        await staging.ensure()
-        earlier = await fetch_earlier(staging, report)
-        found = None
-        if not job.restart:
-            table = "" if await sink.key() is None else await sink.identity()
-            found = await find_unfinished(
-                plan, watermark, table, earlier, staging, state, report, after_death=right.after_death
-            )
-        plan, manifest = _begun(plan, recipe, snapshot, watermark, found, report)
-        await prepare_table(sink, plan.key, create, report)
-        budget = CacheBudget(job.max_cached_bytes, loading=True)
-        await hold_superseded(earlier, staging, budget, but=manifest.run_id)
-        ledger = Ledger(staging, manifest, found.records if found is not None else ())
-        await _leave_trace(staging, ledger, report)
-        mark = await mark_of(job, manifest, state)
-        chronicle.begin(plan.relation.columns)
-        progress = ProgressKeeper(state, job.name, progress_name(manifest.run_id, await sink.identity()))
-        if found is not None:
-            await progress.hold_to(found.loaded)
-        mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report)
-        loading = _loading(job, staging, sink, manifest, mark, progress, report, mender)
-        chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+                async def loaded(record: ChunkRecord) -> None:
+                    await budget.release(record.bytes_stored, partial(free, record))
 
-        async def free(record: ChunkRecord) -> None:
-            await staging.free_chunk(ledger.manifest, record)
-            # Room is made before a chunk is stored, so the manifest of the complete run has the final figure.
-            ledger.note_freed()
+                async def extracting() -> None:
+                    extraction = await _extraction(
+                        plan, recipe, source, snapshot, staging, ledger, budget, found, report
+                    )
+                    if found is not None:
+                        await found.offer(budget, loaded, chunks)
+                    if found is not None and found.is_extracted:
+                        # It may have ended right before the pointer moved.
+                        await staging.move_current(manifest.run_id, manifest.ttl_seconds)
+                    else:
+                        await extraction.run(chunks.put)
+                    chunks.put_nowait(None)
+                    report.counters.stage = "loading"
+                    await reading.aclose()  # the snapshot need not outlive the reading
 
-        async def loaded(record: ChunkRecord) -> None:
-            await budget.release(record.bytes_stored, partial(free, record))
-
-        async def extracting() -> None:
-            extraction = await _extraction(plan, recipe, source, snapshot, staging, ledger, budget, found, report)
-            if found is not None:
-                await found.offer(budget, loaded, chunks)
-            if found is None or not found.is_extracted:
-                await extraction.run(chunks.put)
-            chunks.put_nowait(None)
-            report.counters.stage = "loading"
-            await reading.aclose()  # the snapshot need not outlive the reading
-
-        try:
-            async with _kept(ledger):
-                with report.stop.heeding():
-                    async with asyncio.TaskGroup() as group:
-                        group.create_task(extracting())
-                        group.create_task(loading.run(chunks, loaded))
-                await ledger.flush()
-            report.stop.check()
-            _account(report)
-        except BaseExceptionGroup as errors:
-            if errors.subgroup((TooManyRejects, ChunkError)) is not None:
-                # The rows have to be read again: those that were rejected, once somebody has mended them.
-                await ledger.abandon()
-            raise
-        except UnaccountedRows:
-            await ledger.abandon()
-            raise
-    if mender.mended:
-        await ledger.complete()
-    report.manifest = ledger.manifest
-    await _settle(job, ledger.manifest, mark, staging, sink, state, report)
-    return progress
+                try:
+                    async with _kept(ledger):
+                        with report.stop.heeding():
+                            async with asyncio.TaskGroup() as group:
+                                group.create_task(extracting())
+                                group.create_task(loading.run(chunks, loaded))
+                        await ledger.flush()
+                    report.stop.check()
+                    _account(report)
+                except BaseExceptionGroup as errors:
+                    if errors.subgroup((TooManyRejects, ChunkError)) is not None:
+                        # The rows have to be read again: those that were rejected, once somebody has mended them.
+                        await ledger.abandon()
+                    raise
+                except UnaccountedRows:
+                    await ledger.abandon()
+                    raise
+            if mender.mended:
+                await ledger.complete()
+            report.manifest = ledger.manifest
+            await _settle(job, ledger.manifest, mark, staging, sink, state, report)
 
 
 async def create_table(

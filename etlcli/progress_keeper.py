@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
-from etlcli.errors import EtlError
 from etlcli.ports import Progress
 
 __all__ = ["ProgressKeeper"]
@@ -52,8 +50,3 @@ class ProgressKeeper:
         if await self._progress.fetch_progress(self._job, self._name) - chunks:
             await self._progress.clear_progress(self._job, self._name)
             await self._progress.acknowledge(self._job, self._name, chunks)
-
-    async def forget(self) -> None:
-        """Forget it: the run is over, and is known to be. What cannot be removed harms nobody."""
-        with suppress(EtlError):
-            await self._progress.clear_progress(self._job, self._name)

@@ -153,20 +153,17 @@ async def find_unfinished(
     """
     if not earlier:
         return None
-    newest = earlier[0]
-    record = await state.fetch_run(plan.job.name, newest.run_id)
-    if record is not None and record.is_done and not after_death:
-        return None
-    if record is None and not _has_lost_its_extractor(newest):
-        return None  # an extraction alone, which has been done, or is being done just now
-    loaded = frozenset[int]()
-    if destination:
-        loaded = await state.fetch_progress(plan.job.name, progress_name(newest.run_id, destination))
-    found = await _take(plan, watermark, newest, staging, report)
-    if found is None or not (loaded or not found.is_extracted):
-        # Where nothing of a whole extraction is loaded, the rows as they are now are better than as they were.
-        return None
-    return replace(found, loaded=loaded & {record.number for record in found.records})
+    newest, name = earlier[0], progress_name(earlier[0].run_id, destination)
+    loaded = await state.fetch_progress(plan.job.name, name) if destination else frozenset[int]()
+    found = None
+    if await _is_unfinished(newest, plan.job.name, state, after_death=after_death):
+        found = await _take(plan, watermark, newest, staging, report)
+    if found is not None and (loaded or not found.is_extracted):
+        return replace(found, loaded=loaded & {record.number for record in found.records})
+    # Where nothing of a whole extraction is loaded, the rows as they are now are better than as they were.
+    if loaded:
+        await state.clear_progress(plan.job.name, name)
+    return None
 
 
 async def find_extraction(
@@ -229,6 +226,15 @@ async def _count_rejects(staging: Staging, run_id: str, chunks: int, expected: i
         return 0
     async with aclosing(staging.fetch_reject_pages(run_id, stages=("extract",))) as pages:
         return sum([sum(reject.chunk < chunks for reject in page) async for page in pages])
+
+
+async def _is_unfinished(run: EarlierRun, job: str, state: StateStore, *, after_death: bool) -> bool:
+    """Whether a run may have to be taken up, once nobody else can be at work on what the history knows."""
+    record = await state.fetch_run(job, run.run_id)
+    if record is None:
+        # An extraction alone, which has been done, or is being done just now; or a run that was killed very early.
+        return _has_lost_its_extractor(run)
+    return after_death or not record.is_done
 
 
 def _has_lost_its_extractor(run: EarlierRun) -> bool:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from etlcli.cli import options
-from etlcli.cli.execute import answer, run_async, settle
+from etlcli.cli.execute import answer, settle
 from etlcli.cli.output import Output, OutputFormat
+from etlcli.cli.running import run_async
 from etlcli.config import JobFlags, create_options, resolve_job, resolve_options
 from etlcli.model import Key
 from etlcli.report import Report

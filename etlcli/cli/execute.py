@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import typer
@@ -18,25 +13,14 @@ from etlcli.cli.output import Output
 from etlcli.cli.progress import Bar, shown
 from etlcli.cli.rejects_file import RejectsFile
 from etlcli.cli.render import summary_text
+from etlcli.cli.running import Interrupted, command_again, interruptible, run_async, timeout_seconds
 from etlcli.config import Settings, connect_embedded, load_settings, local_notice, use_embedded
 from etlcli.report import Report
 from etlcli.summary import exit_code, summarize
 
-__all__ = ["Interrupted", "answer", "interruptible", "run_async", "settle", "single", "transfer"]
+__all__ = ["answer", "settle", "single", "transfer"]
 
 _EMBEDDED_REGION = "us-east-1"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-# GNU timeout, and shells around a pipeline, signal both the process and its group: that is one wish, not two.
-_ONE_WISH_SECONDS = 0.3
-
-
-class Interrupted(BaseException):
-    """A signal asked the command to end. No ``Exception``: nothing on the way may take it for a failure."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def settle(
@@ -87,6 +71,7 @@ def transfer(
     bars: tuple[Bar, ...],
     follow_up: Callable[[Report], str],
     after: Callable[[Report], None] | None = None,
+    timeout: str | None = None,
 ) -> NoReturn:
     """Run a command that moves rows, show it at work, print its summary, and exit.
 
@@ -99,6 +84,7 @@ def transfer(
         bars: What its progress display shows.
         follow_up: The command that shows what it did, or goes on from there.
         after: Prints what else the command answers with, where it succeeded.
+        timeout: How long it may take, as it was written; None for any time.
     """
     report = Report(job)
     rejects = RejectsFile(rejects_file)
@@ -115,7 +101,7 @@ def transfer(
                 async with shown(report, output, bars=bars):
                     await main()
 
-            run_async(watched, output)
+            run_async(watched, output, report.stop, timeout_seconds(timeout))
     except Interrupted as interrupted:
         signal_number = interrupted.number
     except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it
@@ -133,6 +119,7 @@ def transfer(
         output.error(error)
     elif signal_number is not None:
         output.note(f"{summary['error']['message']}. {summary['error']['hint']}")
+        output.note(f"to go on: {command_again()}")
     elif after is not None:
         after(report)
     output.result(summary)
@@ -163,67 +150,6 @@ def answer(command: str, output: Output, work: Callable[[Report], dict[str, Any]
     summary = summarize(command, report, time.monotonic() - started, error=error, signal_number=signal_number)
     output.result(summary | answered)
     raise typer.Exit(exit_code(summary, error, signal_number))
-
-
-def run_async(main: Callable[[], Awaitable[Any]], output: Output) -> Any:
-    """Run the core on the fastest event loop there is; a first SIGINT or SIGTERM cancels it, a second ends the process.
-
-    Returns:
-        What it returns.
-    """
-    received: list[tuple[int, float]] = []
-
-    async def guarded() -> Any:
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        assert task is not None
-
-        def stop(number: int) -> None:
-            now = time.monotonic()
-            if received:
-                if now - received[0][1] < _ONE_WISH_SECONDS:
-                    return
-                output.restore_terminal()
-                os._exit(128 + number)
-            received.append((number, now))
-            output.note(f"{signal.Signals(number).name}: stopping (once more: at once)")
-            task.cancel()
-
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, stop, number)
-        try:
-            return await main()
-        except BaseException:
-            # Whatever else breaks while the work is torn down says nothing that the signal does not.
-            if not received:
-                raise
-        raise Interrupted(received[0][0])
-
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(guarded())
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise ``Interrupted`` where a signal comes while no event loop handles it."""
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # not on every platform; asyncio's own does the same work
-        return None
-    return uvloop.new_event_loop
 
 
 def single(error: BaseException) -> BaseException:

@@ -9,9 +9,10 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from etlcli.cli import options
-from etlcli.cli.execute import answer, run_async, settle
+from etlcli.cli.execute import answer, settle
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.render import history_table, past_run_text
+from etlcli.cli.running import run_async
 from etlcli.config import Settings
 from etlcli.config.names import job_name
 from etlcli.errors import ConfigError, UsageError

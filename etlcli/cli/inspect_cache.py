@@ -9,9 +9,10 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from etlcli.cli import options
-from etlcli.cli.execute import answer, run_async, settle
+from etlcli.cli.execute import answer, settle
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.render import inspection_text, item_table, rejects_table
+from etlcli.cli.running import run_async
 from etlcli.config import JobFlags, Settings, resolve_job
 from etlcli.encoding import hint_of
 from etlcli.errors import CacheError, UsageError

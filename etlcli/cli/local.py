@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from etlcli.cli import options
-from etlcli.cli.execute import answer, run_async
+from etlcli.cli.execute import answer
 from etlcli.cli.help import Command, Group
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.render import parts_table
+from etlcli.cli.running import run_async
 from etlcli.config.references import is_reference, resolve
 from etlcli.errors import UsageError
 from etlcli.report import Report

@@ -34,6 +34,7 @@ __all__ = [
     "Since",
     "Table",
     "Tables",
+    "Timeout",
     "Ttl",
     "Unrepresentable",
     "Verbose",
@@ -141,6 +142,15 @@ WaitForLease: TypeAlias = Annotated[
         min=0,
         help="Wait so long where another run of this job is at work. \\[default: 0]",
         show_default=False,
+        rich_help_panel=_JOB,
+    ),
+]
+Timeout: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        help="End after so long, as SIGTERM does: 90s, 30m, 2h. \\[default: any time]",
         rich_help_panel=_JOB,
     ),
 ]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
 import typer
 
 from etlcli.cli import options
-from etlcli.cli.execute import Interrupted, interruptible, run_async, settle, single
+from etlcli.cli.execute import settle, single
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.progress import shown
 from etlcli.cli.render_plan import plan_text, plans_text
+from etlcli.cli.running import Interrupted, interruptible, run_async
 from etlcli.config import (
     Choice,
     IncrementalFlags,

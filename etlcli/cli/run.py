@@ -54,6 +54,7 @@ def run(
     max_rejects: options.MaxRejects = None,
     restart: options.Restart = False,
     wait_for_lease: options.WaitForLease = 0,
+    timeout: options.Timeout = None,
     dry_run: options.DryRun = False,
     cache: options.Cache = None,
     destination: options.Destination = None,
@@ -151,8 +152,9 @@ def run(
             rejects_file=rejects_file,
             bars=_BARS,
             follow_up=lambda report: follow_up(report.job, cache),
+            timeout=timeout,
         )
-    transfer_several("run", speaker, work_of_several, rejects_file=rejects_file, bars=_BARS)
+    transfer_several("run", speaker, work_of_several, rejects_file=rejects_file, bars=_BARS, timeout=timeout)
 
 
 async def jobs_to_run(settings: Settings, request: Request) -> list[Choice]:

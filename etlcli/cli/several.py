@@ -10,15 +10,17 @@ from typing import NoReturn
 
 import typer
 
-from etlcli.cli.execute import Interrupted, interruptible, run_async, single
+from etlcli.cli.execute import single
 from etlcli.cli.output import Output
 from etlcli.cli.progress import Bar, shown
 from etlcli.cli.rejects_file import RejectsFile
 from etlcli.cli.render import job_line, jobs_text, summary_text
+from etlcli.cli.running import Interrupted, command_again, interruptible, run_async, timeout_seconds
 from etlcli.errors import EtlError
 from etlcli.model import Job
 from etlcli.report import Report
 from etlcli.several import Ended, combine, failures_of, warnings_of
+from etlcli.stopping import Stop, Stopped
 from etlcli.summary import exit_code, summarize
 
 __all__ = ["Step", "transfer_several"]
@@ -49,6 +51,7 @@ def transfer_several(
     *,
     rejects_file: str | None,
     bars: tuple[Bar, ...],
+    timeout: str | None = None,
 ) -> NoReturn:
     """Run several jobs, show each at work, print its summary, then that of all, and exit with the worst code.
 
@@ -61,6 +64,7 @@ def transfer_several(
         work: Settles the configuration; gives what finds out, in the event loop, which jobs there are.
         rejects_file: Where rejected rows of all jobs are written; None for a file for each.
         bars: What its progress display shows.
+        timeout: How long all of it may take, as it was written; None for any time.
     """
     started = time.monotonic()
     rejects = RejectsFile(rejects_file)
@@ -70,12 +74,13 @@ def transfer_several(
     try:
         with interruptible():
             resolve = work()
-            run_async(lambda: batch.run(resolve), output)
+            run_async(lambda: batch.run(resolve), output, batch.stop, timeout_seconds(timeout))
     except Interrupted as interrupted:
         signal_number = interrupted.number
-        batch.interrupt(signal_number)
+        batch.interrupt(signal_number=signal_number)
     except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it
         error = single(caught)
+        batch.interrupt(error=error)
     rejects.close()
     summary, code = combine(
         command,
@@ -94,6 +99,7 @@ def transfer_several(
             output.failure(failure)
     if signal_number is not None:
         output.note(f"{summary['error']['message']}. {summary['error']['hint']}")
+        output.note(f"to go on: {command_again()}")
     elif error is None and summary["error"] is not None:
         output.error(EtlError(summary["error"]["message"]))
     output.result(summary)
@@ -106,11 +112,13 @@ class _Batch:
     Attributes:
         ended: Those that are over.
         not_begun: The names of those to come.
+        stop: Whether all of it is to end early.
     """
 
     def __init__(self, command: str, output: Output, rejects: RejectsFile, bars: tuple[Bar, ...]) -> None:
         self.ended: list[Ended] = []
         self.not_begun: list[str] = []
+        self.stop = Stop()
         self._command = command
         self._output = output
         self._rejects = rejects
@@ -124,7 +132,8 @@ class _Batch:
         self._total = len(steps)
         self.not_begun = [step.job.name for step in steps]
         for step in steps:
-            report = Report(step.job.name, step.job.cache, step.job.destination)
+            self.stop.check()
+            report = Report(step.job.name, step.job.cache, step.job.destination, stop=self.stop)
             self._rejects.listen(report)
             self._at_work = step, report, time.monotonic()
             del self.not_begun[0]
@@ -133,10 +142,10 @@ class _Batch:
             if isinstance(error, EtlError) and error.of_service:
                 break
 
-    def interrupt(self, signal_number: int) -> None:
-        """Note that a signal has ended the job at work."""
+    def interrupt(self, *, error: BaseException | None = None, signal_number: int | None = None) -> None:
+        """Note that a signal, or the end of the time, has ended the job at work."""
         if self._at_work is not None:
-            self._end(signal_number=signal_number)
+            self._end(error=error, signal_number=signal_number)
 
     async def _outcome(self, step: Step, report: Report) -> BaseException | None:
         """Run a job; answer with what it failed with."""
@@ -151,6 +160,8 @@ class _Batch:
                 work.exception()  # all is to end: what broke while the job was torn down is no failure of its own
             raise
         error = work.exception()
+        if isinstance(error, Stopped):
+            raise error
         return None if error is None else single(error)
 
     async def _watched(self, step: Step, report: Report) -> None:

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from etlcli.cli import options
-from etlcli.cli.execute import answer, run_async, settle
+from etlcli.cli.execute import answer, settle
 from etlcli.cli.help import Command, Group
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.render import job_state_text, job_states_table
+from etlcli.cli.running import run_async
 from etlcli.config import Settings, resolve_job
 from etlcli.errors import UsageError
 from etlcli.job_state import fetch_job, fetch_jobs, forget_watermark

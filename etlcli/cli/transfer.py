@@ -27,6 +27,8 @@ def extract(
     schema_contract: options.SchemaContract = None,
     on_unrepresentable: options.Unrepresentable = None,
     max_rejects: options.MaxRejects = None,
+    restart: options.Restart = False,
+    timeout: options.Timeout = None,
     cache: options.Cache = None,
     ttl: options.Ttl = None,
     config: options.Config = None,
@@ -62,6 +64,7 @@ def extract(
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settle(speaker, config, local=local, source=True, cache=True)
         job = resolve_job(settings, table, flags, IncrementalFlags(since=since, full_refresh=full_refresh))
+        job = replace(job, restart=restart)
         chosen = resolve_options(settings, table, flags)
         report.job, report.cache = job.name, job.cache
 
@@ -91,6 +94,7 @@ def extract(
             + options.written(cache=cache, config=config, local=local)
         ),
         after=lambda report: speaker.data(str(report.run_id)),
+        timeout=timeout,
     )
 
 
@@ -101,6 +105,7 @@ def load(
     max_rejects: options.MaxRejects = None,
     restart: options.Restart = False,
     wait_for_lease: options.WaitForLease = 0,
+    timeout: options.Timeout = None,
     cache: options.Cache = None,
     destination: options.Destination = None,
     config: options.Config = None,
@@ -148,4 +153,5 @@ def load(
             f"momento-etl inspect-cache {options.quoted(report.job)}"
             + options.written(cache=cache, config=config, local=local)
         ),
+        timeout=timeout,
     )

@@ -11,10 +11,11 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from etlcli.cli import options
-from etlcli.cli.execute import Interrupted, interruptible, run_async, settle, single
+from etlcli.cli.execute import settle, single
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.progress import shown
 from etlcli.cli.render_verify import verification_text
+from etlcli.cli.running import Interrupted, interruptible, run_async
 from etlcli.config import JobFlags, Settings, parse_share, resolve_job, resolve_options
 from etlcli.encoding import Recipe
 from etlcli.errors import UsageError

@@ -8,6 +8,9 @@ import pytest
 
 from tests.conftest import Schema, Stack
 from tests.integration.command_line import CommandLine
+from tests.integration.world import nobody_waits, play_both, small_chunks
+
+__all__ = ["nobody_waits", "play_both", "small_chunks"]
 
 
 @pytest.fixture

@@ -4,48 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-import selectors
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle, islice, repeat
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import pytest
 
 from etlcli.cache.pace import Costs, Line, Pace
 from etlcli.local.momento.clock import ManualClock
 from etlcli.retry import RetryPolicy
+from tests.unit.simulated_time import SimulatedLoop
 
 SEEDS = range(2)
 CHUNK = 256  # metered operations
 POLICY = RetryPolicy()
 
 
-# Simulated time and simulated accounts
-
-
-class _NoWaiting(selectors.SelectSelector):
-    """Moves its loop's clock on instead of waiting."""
-
-    loop: SimulatedLoop
-
-    def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "everybody waits for ever"
-        self.loop.now += timeout
-        return super().select(0)
-
-
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop in which time passes only while everybody waits for it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        selector = _NoWaiting()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
+# Simulated accounts
 
 
 Simulate: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]

@@ -28,6 +28,7 @@ class FakeTable:
     options: CreateOptions = field(default_factory=CreateOptions)
     items: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
     number: int = field(default_factory=itertools.count().__next__)
+    written: int = 0  # items, as often as they were written
 
 
 class FakeSink:
@@ -119,6 +120,7 @@ class FakeSink:
             reason = self._refusal(table.key, raw, item)
             if reason is None:
                 table.items[_place(item, table.key)] = item
+                table.written += 1
                 self.counters.rows_loaded += 1
             else:
                 refusals.append(Refusal(raw, reason))
