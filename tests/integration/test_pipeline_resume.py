@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import orjson
 import pytest
 
+from etlcli.cache.documents import dump_ledger_page, load_ledger_page
 from etlcli.encoding import Recipe, ShapeOptions
 from etlcli.errors import CacheError, ChunkError, EtlError, SourceError, Unavailable
 from etlcli.leasing import LeaseHeld
@@ -241,6 +243,28 @@ def test_killed_again_and_again_it_comes_to_an_end() -> None:
         assert at > 22
         assert world.items == [item(row) for row in with_rejects(2000) if row[2] != "NaN"]
         assert world.tables["movies"].written <= 1960 + (at - 19) * IN_FLIGHT * 60
+
+    bounded(scenario)
+
+
+@pytest.mark.usefixtures("dead_process")
+def test_a_chunk_that_is_read_anew_is_loaded_anew_though_its_number_was_loaded() -> None:
+    async def scenario() -> None:
+        for at in range(20, 140, 3):
+            world = fake_world(movies(900))
+            run_id = await interrupted(world)
+            # The cache remembers an older page of the ledger than what was loaded since.
+            key = f"movies/{run_id}/ledger/0"
+            page = load_ledger_page(world.account.values("etl")[key], key)
+            await world.cache.set(key, dump_ledger_page(page[:2]), 4800)
+            world.source.rows = movies(900, "new")
+            await killed(world, at, "run", late=True)
+            after = on_the_grave(world)
+            report = await after.run()
+            assert report.manifest is not None
+            records = await after.staging.fetch_ledger(report.manifest)
+            cached = [line for record in records for line in await after.staging.fetch_chunk(report.manifest, record)]
+            assert after.items == [orjson.loads(line) for line in cached], at
 
     bounded(scenario)
 
@@ -618,8 +642,8 @@ def test_of_two_at_once_one_works(second: str) -> None:
         sink = FakeSink("movies", account=world.tables)
         sink.gate = asyncio.Event()
         first = asyncio.create_task(world.run(sink))
-        while not world.tables:
-            await asyncio.sleep(0)  # noqa: ASYNC110  a fake has no event for it
+        while not world.tables:  # noqa: ASYNC110  a fake has no event for it
+            await asyncio.sleep(0)
         other = replace(world, report=Report("movies"))
         with pytest.raises(LeaseHeld, match=r"another run of movies is at work: run, on .*since") as caught:
             await getattr(other, second)()

@@ -108,6 +108,23 @@ def test_nothing_is_sent_any_more_before_another_could_have_it() -> None:
     simulate(body)
 
 
+def test_work_that_sends_nothing_just_then_is_ended_too() -> None:
+    async def body() -> None:
+        store = Store()
+
+        async def work() -> None:
+            async with held(store):
+                store.out_of_reach = True
+                await asyncio.Event().wait()
+
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await work()
+        assert caught.group_contains(LeaseLost)
+        assert clock() < LEASE_SECONDS
+
+    simulate(body)
+
+
 def test_a_state_table_that_is_back_in_time_costs_nothing() -> None:
     async def body() -> None:
         store = Store()
