@@ -107,6 +107,7 @@ def new_manifest(
         mark=plan.job.mark if plan.job.mode == "replace" else None,
         watermark=watermark,
         extractor=extractor,
+        narrowed_by=plan.job.narrowed_by,
     )
 
 

@@ -99,7 +99,7 @@ class Loading:
                             "refused-by-dynamodb",
                             refusal.message,
                             {"item": refusal.item.decode()},
-                            key_of(refusal.item, self._manifest.key) if self._mark is not None else None,
+                            key_of(refusal.item, self._manifest.key),
                         )
                         for refusal in refusals
                     ],

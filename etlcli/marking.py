@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 
 from etlcli.model import ItemMark, Key
 
-__all__ = ["key_of", "mark_bytes", "marked"]
+__all__ = ["carries", "key_of", "mark_bytes", "marked"]
 
 # The id of the job's mark (12 hex digits), a slash, and a run_id (24 characters).
 _VALUE_BYTES = 37
@@ -23,6 +24,12 @@ def marked(items: Sequence[bytes], mark: ItemMark) -> list[bytes]:
     """Add the mark to items, each DynamoDB JSON with at least its key's attribute."""
     start = orjson.dumps({mark.attribute: {"S": mark.value}})[:-1] + b","
     return [start + item[1:] for item in items]
+
+
+def carries(item: Mapping[str, Any], mark: ItemMark) -> bool:
+    """Whether an item that was read carries a job's mark, of whichever run."""
+    found = item.get(mark.attribute, {}).get("S")
+    return isinstance(found, str) and found.startswith(mark.prefix)
 
 
 def key_of(item: bytes, key: Key) -> str:

@@ -400,7 +400,7 @@ class Reject:
         row: The row as PostgreSQL wrote it: column name to text, NULL columns left out; or, where DynamoDB itself
             refused, the item's attributes as DynamoDB JSON text.
         key: The destination key that its item would have, as DynamoDB JSON text; None where it has none that DynamoDB
-            could hold, or where nobody needs to know.
+            could hold, or where a transform may have changed it.
         chunk: The chunk whose stretch of the source it is in.
     """
 
@@ -503,6 +503,7 @@ class Manifest:
         mark: The attribute that marks its items in mode ``replace``; None in mode ``upsert``.
         watermark: What an incremental run begins with, and leaves behind; None for a run that takes all.
         extractor: The process that stores its chunks; None where it cannot be told apart from others.
+        narrowed_by: The options that made it take less than the job does.
     """
 
     job: str
@@ -527,6 +528,7 @@ class Manifest:
     mark: str | None = None
     watermark: WatermarkMove | None = None
     extractor: Process | None = None
+    narrowed_by: tuple[str, ...] = ()
 
     @property
     def types_read(self) -> dict[str, str]:

@@ -165,7 +165,6 @@ def row_encoder(plan: Plan, recipe: Recipe = PLAIN) -> RowEncoder:
         transform=recipe.transform,
         reserved=plan.job.mark if plan.job.mode == "replace" else None,
         reserved_bytes=mark_bytes(plan.job.mark) if plan.job.mode == "replace" else 0,
-        reject_keys=plan.job.mode == "replace",
     )
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from etlcli.model import Manifest, Mode, Reject, SchemaChange, WatermarkMove
 from etlcli.progress import Counters
 from etlcli.stopping import Stop
+
+if TYPE_CHECKING:
+    from etlcli.verification.findings import Verification
 
 __all__ = ["Report"]
 
@@ -31,6 +35,7 @@ class Report:
         schema_changes: How the source's columns differ from the last run's.
         watermark: What an incremental run begins with; None for a run that takes all.
         watermark_moved: Whether the watermark was set to where this run ended.
+        verification: What comparing the destination with the rows came to; None where that was not done to its end.
         hear_rejects: Told of rejected rows as they are found, all of them and whole; None for nobody.
         stop: Whether the run is to end early.
     """
@@ -49,5 +54,6 @@ class Report:
     schema_changes: list[SchemaChange] = field(default_factory=list)
     watermark: WatermarkMove | None = None
     watermark_moved: bool = False
+    verification: Verification | None = None
     hear_rejects: Callable[[Sequence[Reject]], None] | None = None
     stop: Stop = field(default_factory=Stop)

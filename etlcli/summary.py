@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from etlcli.encoding import hint_of
 from etlcli.errors import EtlError, ExitCode
 from etlcli.report import Report
+from etlcli.verification.findings import facts_of
 
 __all__ = ["Status", "exit_code", "summarize"]
 
@@ -60,6 +61,7 @@ def summarize(
         "retries": counters.retries,
         "snapshots": counters.snapshots,
         "duration_seconds": round(seconds, 3),
+        "verification": (None if report.verification is None else facts_of(report.verification, counters.read_units)),
         "warnings": list(report.warnings),
         "rejects": [
             {"rule": reject.rule, "message": reject.message, "hint": hint_of(reject.rule), "row": reject.row}

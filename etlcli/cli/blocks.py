@@ -1,8 +1,9 @@
-"""What everything that people see is made of: labelled lines, and tables with next to no frame."""
+"""What everything that people see is made of: labelled lines, tables with next to no frame, and items' values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from etlcli.cli.output import visible
 
-__all__ = ["Facts", "plain_table"]
+__all__ = ["Facts", "item_values", "plain_table"]
 
 
 def plain_table(title: str | None) -> Table:
@@ -25,6 +26,21 @@ def plain_table(title: str | None) -> Table:
         pad_edge=False,
         show_edge=False,
     )
+
+
+def item_values(kind: str, content: Any) -> str:
+    """Write an attribute value of DynamoDB JSON for people: ``[1, "a"]`` rather than ``[{"N":"1"},{"S":"a"}]``."""
+    match kind:
+        case "L":
+            return "[" + ", ".join(_nested(value) for value in content) + "]"
+        case "M":
+            return "{" + ", ".join(f"{visible(name)}: {_nested(value)}" for name, value in content.items()) + "}"
+        case "NULL":
+            return "NULL"
+        case "BOOL":
+            return "true" if content else "false"
+        case _:
+            return visible(str(content))
 
 
 class Facts:
@@ -48,3 +64,8 @@ class Facts:
             for number, line in enumerate(text.wrap(console, max(options.max_width - indent, 20), overflow="fold")):
                 line.rstrip()
                 yield Text.assemble((("" if number else label).ljust(indent), "dim"), line)
+
+
+def _nested(value: Mapping[str, Any]) -> str:
+    kind, content = next(iter(value.items()))
+    return f'"{visible(content)}"' if kind == "S" else item_values(kind, content)

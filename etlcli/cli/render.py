@@ -12,8 +12,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from etlcli.cli.blocks import Facts, plain_table
+from etlcli.cli.blocks import Facts, item_values, plain_table
 from etlcli.cli.output import visible
+from etlcli.cli.render_differences import difference_count, differences_text
 from etlcli.config import format_duration
 from etlcli.encoding import hint_of
 from etlcli.incremental import TIMES
@@ -22,6 +23,7 @@ from etlcli.job_state import JobState
 from etlcli.model import Key, Reject, WatermarkMove
 from etlcli.report import Report
 from etlcli.state import LeaseRecord, RunRecord
+from etlcli.verification.findings import Verification
 
 if TYPE_CHECKING:
     from etlcli.local.stack import PartStatus
@@ -31,7 +33,6 @@ __all__ = [
     "history_table",
     "inspection_text",
     "item_table",
-    "item_values",
     "job_line",
     "job_state_text",
     "job_states_table",
@@ -104,6 +105,7 @@ def summary_text(
         lines.append(("rejected", Text(_rows(summary["rows_rejected"]), style="yellow")))
     if summary["rows_dropped"]:
         lines.append(("dropped", _rows(summary["rows_dropped"])))
+    lines += _verified(report.verification)
     moved = summary["rows_loaded"] if summary["destination"] else summary["rows_extracted"]
     if moved and moving_seconds > 0:
         lines.append(("rate", f"{moved / moving_seconds:,.0f} rows/s"))
@@ -121,7 +123,7 @@ def summary_text(
     parts: list[RenderableType] = [head, Facts(lines)]
     if report.rejects:
         parts += [Text(), rejects_table(report.rejects[:_REJECTS_SHOWN], summary["rows_rejected"], _VALUE_WIDTH)]
-    return Group(*parts)
+    return Group(*parts, *differences_text(report.verification))
 
 
 def job_line(summary: dict[str, Any], place: str) -> Text:
@@ -220,21 +222,6 @@ def item_table(item: Item, run: RunView) -> RenderableType:
         else:
             table.add_row(visible(name), Text("absent", style="dim"), Text("NULL", style="dim"), types[name])
     return table
-
-
-def item_values(kind: str, content: Any) -> str:
-    """Write an attribute value of DynamoDB JSON for people: ``[1, "a"]`` rather than ``[{"N":"1"},{"S":"a"}]``."""
-    match kind:
-        case "L":
-            return "[" + ", ".join(_nested(value) for value in content) + "]"
-        case "M":
-            return "{" + ", ".join(f"{visible(name)}: {_nested(value)}" for name, value in content.items()) + "}"
-        case "NULL":
-            return "NULL"
-        case "BOOL":
-            return "true" if content else "false"
-        case _:
-            return visible(str(content))
 
 
 def rejects_table(rejects: Sequence[Reject], total: int, row_width: int = 2 * _VALUE_WIDTH) -> RenderableType:
@@ -524,6 +511,13 @@ def _watermark(move: WatermarkMove, *, moved: bool, loads: bool) -> list[tuple[s
     return [("taken", began), ("watermark", now)]
 
 
+def _verified(found: Verification | None) -> list[tuple[str, Text]]:
+    if found is None:
+        return []
+    compared = "" if found.rows_compared == found.rows else f"{found.rows_compared:,} of "
+    return [("verified", Text.assemble(f"{compared}{_items(found.rows)}: ", difference_count(found)))]
+
+
 def _lease(lease: LeaseRecord) -> Text:
     process = f" (pid {lease.process.pid})" if lease.process else ""
     who = Text(visible(f"{lease.host}{process} for {age(lease.since)}"))
@@ -600,11 +594,6 @@ def _key_text(values: tuple[str | None, ...]) -> str:
 def _content(kind: str, content: Any) -> str:
     """Write a value that has a cell of its own: a long text keeps its line breaks."""
     return visible(str(content), lines=True) if kind == "S" else item_values(kind, content)
-
-
-def _nested(value: Item) -> str:
-    kind, content = next(iter(value.items()))
-    return f'"{visible(content)}"' if kind == "S" else item_values(kind, content)
 
 
 def _short(text: str, width: int) -> str:

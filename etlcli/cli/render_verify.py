@@ -1,33 +1,20 @@
-"""What people see of a verification: what was compared with what, and each difference where it can be seen."""
+"""What people see of ``verify``: what was compared with what, and what came of it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from etlcli.cli.blocks import Facts, plain_table
+from etlcli.cli.blocks import Facts
 from etlcli.cli.output import visible
-from etlcli.cli.render import age, item_values
-from etlcli.comparison import AttributeDifference, AttributeValue
+from etlcli.cli.render import age
+from etlcli.cli.render_differences import difference_count, differences_text
 from etlcli.report import Report
-from etlcli.verification import Difference, DifferenceKind, Verification
+from etlcli.verification.findings import Verification
 
 __all__ = ["verification_text"]
-
-# Of two long values, as much is shown as there is room for beside each other, from shortly before where they part.
-_VALUE_WIDTH = 32
-_LEAD = 8
-
-_TITLES: Mapping[DifferenceKind, str] = {
-    "missing": "Missing: rows that have no item",
-    "different": "Different: items that are not what their rows make",
-    "surplus": "Surplus: items that no row has",
-}
 
 
 def verification_text(summary: dict[str, Any], found: Verification, report: Report) -> RenderableType:
@@ -38,9 +25,11 @@ def verification_text(summary: dict[str, Any], found: Verification, report: Repo
         found: What it came to.
         report: Where the summary comes from.
     """
-    outcome = (_count(found.count, "difference"), "red bold") if found.count else ("no difference", "green bold")
     head = Text.assemble(
-        (visible(f"verify {report.job}"), "bold"), ": ", outcome, f" in {summary['duration_seconds']:.1f} s"
+        (visible(f"verify {report.job}"), "bold"),
+        ": ",
+        difference_count(found),
+        f" in {summary['duration_seconds']:.1f} s",
     )
     lines: list[tuple[str, str | Text]] = [
         ("compared", f"{_compared(found)} with table {report.destination}"),
@@ -49,34 +38,21 @@ def verification_text(summary: dict[str, Any], found: Verification, report: Repo
     if found.wanted.sample is not None:
         lines.append(("sample", f"{found.wanted.sample} of the rows (--seed {found.wanted.seed} chooses them again)"))
     if found.rows_rejected:
-        lines.append(("rejected", f"{_count(found.rows_rejected, 'row')}, of which no item is expected"))
-    lines += [("missing", _figure(found.missing)), ("different", _figure(found.different))]
-    if found.surplus is not None:
-        lines.append(("surplus", _figure(found.surplus)))
+        lines.append(("rejected", f"{_rows(found.rows_rejected)}, of which no item is expected"))
+    if found.rows_dropped:
+        lines.append(("dropped", f"{_rows(found.rows_dropped)}, of which no item is expected"))
+    lines += [(kind, Text(f"{count:,}", style="red" if count else "")) for kind, count in found.counts.items()]
     if report.counters.read_units:
         lines.append(("dynamodb", f"{report.counters.read_units:,.0f} read units"))
     if summary["momento_calls"]:
         calls = f"{summary['momento_calls']:,} calls, {summary['momento_operations']:,} metered operations"
         lines.append(("momento", calls))
-    parts: list[RenderableType] = [head, Facts(lines)]
-    counts: dict[DifferenceKind, int] = {
-        "missing": found.missing,
-        "different": found.different,
-        "surplus": found.surplus or 0,
-    }
-    for kind, count in counts.items():
-        shown = [difference for difference in found.differences if difference.kind == kind]
-        if shown:
-            table = _different(shown) if kind == "different" else _keys(shown)
-            parts += [Text(), Text(_TITLES[kind], style="bold"), table]
-        if count > len(shown):
-            parts.append(Text(f"and {count - len(shown):,} more {kind} (--show N tells of more)", style="dim italic"))
-    return Group(*parts)
+    return Group(head, Facts(lines), *differences_text(found, more=" (--show N tells of more)"))
 
 
 def _compared(found: Verification) -> str:
     part = "" if found.rows_compared == found.rows else f"{found.rows_compared:,} of "
-    return part + _count(found.rows, "row")
+    return part + _rows(found.rows)
 
 
 def _origin(found: Verification, report: Report) -> str:
@@ -90,80 +66,5 @@ def _origin(found: Verification, report: Report) -> str:
     )
 
 
-def _keys(differences: Sequence[Difference]) -> RenderableType:
-    table = plain_table(None)
-    for name in differences[0].key:
-        table.add_column(visible(name), overflow="fold")
-    for difference in differences:
-        table.add_row(*(_key_value(value) for value in difference.key.values()))
-    return table
-
-
-def _different(differences: Sequence[Difference]) -> RenderableType:
-    table = plain_table(None)
-    table.add_column(visible(", ".join(differences[0].key)), overflow="fold")
-    for name in ("attribute", "in the row", "in the table"):
-        table.add_column(name, overflow="fold")
-    for difference in differences:
-        key = ", ".join(_key_value(value) for value in difference.key.values())
-        for attribute in difference.attributes:
-            expected, found = _side_by_side(attribute)
-            table.add_row(key, visible(_path(attribute)), expected, found)
-            key = ""  # once an item
-    return table
-
-
-def _path(difference: AttributeDifference) -> str:
-    """Write where a value is, as programs do: ``cast[0].name``."""
-    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in difference.path]
-    return difference.attribute + "".join(steps)
-
-
-def _side_by_side(difference: AttributeDifference) -> tuple[Text, Text]:
-    """Write two values so that one sees where they differ."""
-    expected, found = difference.expected, difference.found
-    kinds = {next(iter(value)) for value in (expected, found) if value is not None}
-    texts = [None if value is None else _written(value, with_kind=len(kinds) > 1) for value in (expected, found)]
-    first, second = texts
-    start = 0
-    if first is not None and second is not None and max(len(first), len(second)) > _VALUE_WIDTH:
-        same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))))
-        start = max(0, same - _LEAD)
-    left, right = (Text("absent", style="dim") if text is None else Text(_cut(text, start)) for text in texts)
-    return left, right
-
-
-def _written(value: AttributeValue, *, with_kind: bool) -> str:
-    ((kind, content),) = value.items()
-    match kind:
-        case "S":
-            text = _quoted(content)  # a blank at its end is a difference, too
-        case "SS" | "NS" | "BS":
-            text = "{" + ", ".join(map(_quoted if kind == "SS" else str, sorted(content))) + "}"
-        case _:
-            text = item_values(kind, content)
-    return f"{kind} {text}" if with_kind else text
-
-
-def _quoted(text: str) -> str:
-    return visible(json.dumps(text, ensure_ascii=False))
-
-
-def _cut(text: str, start: int) -> str:
-    before = "…" if start else ""
-    room = _VALUE_WIDTH - len(before)
-    rest = text[start:]
-    return before + (rest if len(rest) <= room else f"{rest[: room - 1]}…")
-
-
-def _key_value(value: AttributeValue) -> str:
-    ((kind, content),) = value.items()
-    return item_values(kind, content)
-
-
-def _figure(count: int) -> Text:
-    return Text(f"{count:,}", style="red" if count else "")
-
-
-def _count(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"

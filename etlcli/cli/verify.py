@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -22,8 +22,7 @@ from etlcli.errors import UsageError
 from etlcli.model import Job, Share
 from etlcli.report import Report
 from etlcli.summary import exit_code, summarize
-from etlcli.verification import Verification, Wanted, facts_of, refuse_differences
-from etlcli.verification import verify as compare
+from etlcli.verification.findings import Wanted
 
 __all__ = ["verify"]
 
@@ -133,7 +132,7 @@ def verify(
     }
     reads_source = [name for name, value in given.items() if value is not None]
 
-    def work(report: Report) -> Callable[[], Awaitable[Verification]]:
+    def work(report: Report) -> Callable[[], Awaitable[None]]:
         if reads_source and run_id is not None:
             raise UsageError(
                 f"{reads_source[0]} and --run-id exclude each other",
@@ -157,41 +156,34 @@ def verify(
     _answer(speaker, work, table or "")
 
 
-def _answer(output: Output, work: Callable[[Report], Callable[[], Awaitable[Verification]]], job: str) -> None:
+def _answer(output: Output, work: Callable[[Report], Callable[[], Awaitable[None]]], job: str) -> None:
     """Verify, show it at work, tell what it came to, and exit."""
     report = Report(job)
     started = time.monotonic()
-    found: Verification | None = None
     error: BaseException | None = None
     signal_number: int | None = None
     try:
         with interruptible():
             main = work(report)
 
-            async def watched() -> Verification:
+            async def watched() -> None:
                 async with shown(report, output, bars=("compared",)):
-                    return await main()
+                    await main()
 
-            found = run_async(watched, output)
-            assert found is not None
-            refuse_differences(found, report.job, str(report.destination))
+            run_async(watched, output)
     except Interrupted as interrupted:
         signal_number = interrupted.number
     except BrokenPipeError:
         raise
     except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it
         error = single(caught)
-    seconds = time.monotonic() - started
-    summary: dict[str, Any] = {
-        **summarize("verify", report, seconds, error=error, signal_number=signal_number),
-        "verification": None if found is None else facts_of(found, report.counters.read_units),
-    }
+    summary = summarize("verify", report, time.monotonic() - started, error=error, signal_number=signal_number)
     if signal_number is not None:
         summary["error"]["hint"] = "Nothing was written. Run the same command again."
     for warning in report.warnings:
         output.warn(warning)
-    if found is not None:
-        output.data(verification_text(summary, found, report))
+    if report.verification is not None:
+        output.data(verification_text(summary, report.verification, report))
     if error is not None:
         output.error(error)
     elif signal_number is not None:
@@ -202,9 +194,10 @@ def _answer(output: Output, work: Callable[[Report], Callable[[], Awaitable[Veri
 
 async def _verify(
     settings: Settings, job: Job, table: str | None, flags: JobFlags, wanted: Wanted, report: Report
-) -> Verification:
+) -> None:
     """Open what is there of source and cache, and compare."""
     from etlcli import wiring
+    from etlcli.verification.verify import verify as compare
 
     counters = report.counters
     has_source = settings.connects("source") and not settings.problems("source")
@@ -220,7 +213,7 @@ async def _verify(
         sink = await opened.enter_async_context(wiring.open_sink(settings, job.destination, counters))
         state = await opened.enter_async_context(wiring.open_state(settings, counters))
         source = wiring.open_source(settings, counters) if has_source else None
-        return await compare(job, recipe, wanted, source, staged, sink, state, report)
+        await compare(job, recipe, wanted, source, staged, sink, state, report)
 
 
 def _share(text: str | None) -> Share | None:

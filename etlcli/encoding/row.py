@@ -63,8 +63,6 @@ class RowEncoder:
         transform: The user's own function over finished items.
         reserved: The name of an attribute that somebody adds to the items later, so that no item may have it.
         reserved_bytes: How many bytes that attribute takes, which an item has to leave free.
-        reject_keys: Whether rejects tell the destination key that their row's item would have; never after a transform,
-            which may change it.
 
     Raises:
         UsageError: Names, key or attributes do not fit the columns.
@@ -82,7 +80,6 @@ class RowEncoder:
         transform: Transform | None = None,
         reserved: str | None = None,
         reserved_bytes: int = 0,
-        reject_keys: bool = False,
     ) -> None:
         names = [column.name for column in columns]
         if unknown := options.as_text.difference(names):
@@ -93,7 +90,6 @@ class RowEncoder:
         order = tuple(_index(names, name) for name in source_key)
         self._max_bytes = MAX_ITEM_BYTES - reserved_bytes
         self._transform = ItemTransform(transform, key, reserved) if transform is not None else None
-        self._reject_keys = reject_keys and transform is None
         specs = _specs(names, attributes)
         self._masked = {spec.column for spec in specs if isinstance(spec, FromColumn) and spec.mask is not None}
         self._source_key = () if self._masked.intersection(source_key) else order
@@ -187,7 +183,7 @@ class RowEncoder:
                 f"{problem.message}, in the row with {where} ({problem.rule})",
                 hint="on_unrepresentable = 'reject' sets such rows aside, 'string' writes such values as text.",
             )
-        return Reject(problem.rule, problem.message, texts, self._key_of(fields) if self._reject_keys else None)
+        return Reject(problem.rule, problem.message, texts, self._key_of(fields))
 
     def key_text(self, line: bytes) -> tuple[str | None, ...]:
         """Give PostgreSQL's text of the source key's columns in a COPY line that was encoded; None is NULL.
@@ -198,7 +194,12 @@ class RowEncoder:
         return tuple([None if cells[i] == NULL else unescape(cells[i]).decode() for i in self._source_key])
 
     def _key_of(self, fields: Sequence[bytes | None]) -> str | None:
-        """Write the destination key of a row as its item would have it; None where DynamoDB could not hold it."""
+        """Write the destination key of a row as its item would have it.
+
+        None where DynamoDB could not hold it, and with a transform, which may change it.
+        """
+        if self._transform is not None:
+            return None
         try:
             fragments = [
                 writer.fragment([fields[index] for index in writer.indices])

@@ -76,6 +76,7 @@ def test_rejects_name_rule_column_value_and_row() -> None:
         "number-not-finite",
         "column rating: 'NaN' is not a number that DynamoDB holds",
         {"id": "2", "title": "b\tc", "rating": "NaN"},
+        '{"id":{"N":"2"}}',
     )
     assert rejects[1].rule == "json-duplicate-key"
     assert rejects[1].message.startswith("column extra: ")

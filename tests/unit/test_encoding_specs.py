@@ -385,7 +385,9 @@ def test_what_is_masked_is_hidden_in_rejects_too(mask: Mask) -> None:
     specs = (FromColumn("id", "id"), FromColumn("hidden", "t", mask=mask), FromColumn("n", "n"))
     line = b"1\tada@example.org\tNaN\t\\N\t\\N\t\\N\t\\N"
     (reject,) = encoder(*specs).encode([line])[1]
-    assert reject == Reject("number-not-finite", reject.message, {"id": "1", "t": "***", "n": "NaN"})
+    assert reject == Reject(
+        "number-not-finite", reject.message, {"id": "1", "t": "***", "n": "NaN"}, '{"id":{"N":"1"}}'
+    )
     key = Key(KeyAttribute("hidden", "S"))
     with pytest.raises(SourceError) as caught:
         encoder(*specs, key=key, on_unrepresentable="fail").encode([line])

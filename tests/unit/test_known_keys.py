@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
-from etlcli.known_keys import MAX_BYTES, KnownKeys
+from etlcli.verification.known_keys import KnownKeys
 
 
 def test_none_is_forgotten_and_next_to_none_made_up() -> None:
-    known = KnownKeys(20_000)
+    known = KnownKeys()
     for number in range(20_000):
         known.add(b"key %d" % number)
     assert all(b"key %d" % number in known for number in range(20_000))
@@ -16,16 +14,11 @@ def test_none_is_forgotten_and_next_to_none_made_up() -> None:
 
 
 def test_with_too_many_keys_none_is_forgotten_either() -> None:
-    known = KnownKeys(None, max_bytes=1000)
+    known = KnownKeys(1000)
     for number in range(5000):
         known.add(b"key %d" % number)
     assert all(b"key %d" % number in known for number in range(5000))
 
 
 def test_an_empty_one_knows_nothing() -> None:
-    assert b"" not in KnownKeys(0)
-
-
-@pytest.mark.parametrize("expected", [None, 0, 10**6, 10**12])
-def test_memory_is_bounded(expected: int | None) -> None:
-    assert 1024 <= len(KnownKeys(expected)._bits) <= MAX_BYTES
+    assert b"" not in KnownKeys()

@@ -158,9 +158,9 @@ def test_a_key_is_none_even_where_values_become_strings() -> None:
     assert reject.key is None
 
 
-def test_nobody_asks_for_keys_in_mode_upsert() -> None:
+def test_a_rejects_key_is_told_in_mode_upsert_too() -> None:
     _, (reject,) = encoder(UPSERT).encode([line(rating="NaN")])
-    assert reject.key is None
+    assert reject.key == '{"id":{"N":"7"}}'
 
 
 def change(item: dict[str, Any]) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
+from etlcli.cli.blocks import item_values
 from etlcli.cli.help import ClickError, usage_error
 from etlcli.cli.options import written
 from etlcli.cli.output import Output, OutputFormat, visible
@@ -20,7 +21,6 @@ from etlcli.cli.render import (
     history_table,
     inspection_text,
     item_table,
-    item_values,
     past_run_text,
     rejects_table,
     size,

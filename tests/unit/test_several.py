@@ -50,7 +50,8 @@ def test_figures_are_added_up_and_every_field_is_there() -> None:
         ended("bbb", rows_extracted=10, rows_loaded=9, rows_dropped=1, chunks_stored=4, throttles=2, retries=1),
     ]
     summary, code = combine("run", jobs, 3.25)
-    assert summary.keys() >= jobs[0].summary.keys() - {"mode", "schema_changes", "watermark", "rejects"}
+    of_one = {"mode", "schema_changes", "watermark", "rejects", "resumed", "verification"}
+    assert summary.keys() >= jobs[0].summary.keys() - of_one
     assert (summary["job"], summary["run_id"], summary["cache"], summary["destination"]) == (None, None, "c", None)
     assert [summary[f"rows_{what}"] for what in ("extracted", "loaded", "rejected", "dropped")] == [15, 12, 2, 1]
     assert (summary["chunks"], summary["momento_operations"], summary["throttles"], summary["retries"]) == (5, 9, 2, 1)
