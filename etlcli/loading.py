@@ -15,6 +15,7 @@ from etlcli.progress import Counters
 from etlcli.progress_keeper import ProgressKeeper
 from etlcli.rejects import RejectKeeper
 from etlcli.stopping import Stop
+from etlcli.verification.chunks import ChunkChecks
 
 __all__ = ["Loading", "Mend"]
 
@@ -38,6 +39,7 @@ class Loading:
         stop: Whether to end early.
         mend: Makes the items of a chunk anew that the cache does not hold (any more); None where there is no source.
         mark: What is added to each item in mode ``replace``; None to put them as they are.
+        checks: Compares what is in the destination with what was put; None where nobody asks for it.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Loading:
         stop: Stop,
         mend: Mend | None = None,
         mark: ItemMark | None = None,
+        checks: ChunkChecks | None = None,
     ) -> None:
         self._staging = staging
         self._sink = sink
@@ -62,6 +65,7 @@ class Loading:
         self._stop = stop
         self._mend = mend
         self._mark = mark
+        self._checks = checks
 
     async def run(
         self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
@@ -92,6 +96,7 @@ class Loading:
             if self._mark is not None:
                 items = marked(items, self._mark)
             refusals = await self._sink.put(items)
+            is_as_put = self._checks is None or await self._checks.look_at(record, items, refusals)
             if refusals:
                 await self._rejects.add(
                     [
@@ -105,8 +110,9 @@ class Loading:
                     ],
                     record.number,
                 )
-            else:
-                # One with refusals is loaded again by whoever takes this run up: nobody else would know of them.
+            elif is_as_put:
+                # One with refusals is loaded again by whoever takes this run up: nobody else would know of them. So is
+                # one that is not what was put.
                 await self._progress.note(record.number)
             self._counters.chunks_loaded += 1
             await loaded(record)

@@ -342,6 +342,7 @@ class Job:
         freezes_schema: Whether a run fails where columns changed since the last one.
         restart: Whether a run begins anew where an earlier one did not end.
         wait_seconds: For how long a run waits for another one of this job to end.
+        verifies: Whether each chunk's items are read back, and compared with what was put.
     """
 
     name: str
@@ -361,6 +362,7 @@ class Job:
     freezes_schema: bool = False
     restart: bool = False
     wait_seconds: float = 0.0
+    verifies: bool = False
 
 
 @dataclass(frozen=True, slots=True)

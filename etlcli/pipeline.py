@@ -10,9 +10,9 @@ It knows sources, caches and sinks by their ports only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from etlcli import incremental
@@ -20,7 +20,7 @@ from etlcli.budget import CacheBudget
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import Staging
 from etlcli.chronicle import recorded
-from etlcli.earlier import fetch_earlier, hold_superseded
+from etlcli.earlier import EarlierRun, fetch_earlier, hold_superseded
 from etlcli.encoding import Recipe
 from etlcli.errors import ChunkError, EtlError, leading
 from etlcli.extraction import Extraction, new_manifest
@@ -39,6 +39,7 @@ from etlcli.rereading import RowReader
 from etlcli.resume import Unfinished, find_extraction, find_unfinished, progress_name
 from etlcli.state.host import HostProcesses
 from etlcli.stopping import Stopped
+from etlcli.verification.chunks import ChunkChecks, checks_of
 
 __all__ = ["create_table", "extract", "load", "run"]
 
@@ -57,22 +58,19 @@ async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, state:
             refuse_oversize(plan)
             await hold_to_schema(plan, state, report)
             plan, watermark = await begin_at(plan, snapshot, state, report)
-            staging = Staging(cache, job.name)
-            await staging.ensure()
-            earlier = await fetch_earlier(staging, report)
-            found = None if job.restart else await find_extraction(plan, watermark, earlier, staging, report)
-            plan, manifest = _begun(plan, recipe, snapshot, watermark, found, report)
-            budget = CacheBudget(job.max_cached_bytes, loading=False)
-            await hold_superseded(earlier, staging, budget, but=manifest.run_id)
-            for record in found.records if found is not None else ():
-                await budget.take_over(record.bytes_stored)
-            ledger = Ledger(staging, manifest, found.records if found is not None else ())
-            await _leave_trace(staging, ledger, report)
-            extraction = await _extraction(plan, recipe, source, snapshot, staging, ledger, budget, found, report)
-            async with _kept(ledger):
+
+            async def find(staging: Staging, earlier: Sequence[EarlierRun]) -> Unfinished | None:
+                return await find_extraction(plan, watermark, earlier, staging, report)
+
+            begun = await _begin(plan, recipe, snapshot, watermark, cache, find, report, loading=False)
+            await begun.leave_trace(report)
+            for record in begun.found.records if begun.found is not None else ():
+                await begun.budget.take_over(record.bytes_stored)
+            extraction = await begun.extraction(recipe, source, snapshot, report)
+            async with _kept(begun.ledger):
                 with report.stop.heeding():
                     complete = await extraction.run(_nothing)
-                await ledger.flush()
+                await begun.ledger.flush()
             if complete is None:
                 raise Stopped
             report.manifest = complete
@@ -132,10 +130,17 @@ async def load(
                 chunks.put_nowait(record)
             chunks.put_nowait(None)
             report.counters.stage = "loading"
+            checks = checks_of(job, staging, sink, manifest, mark, report)
             with report.stop.heeding():
-                await _loading(job, staging, sink, manifest, mark, progress, report).run(chunks, _nothing)
+                if checks is not None:
+                    await checks.look_again(found.already_loaded)
+                await _loading(job, staging, sink, manifest, mark, progress, report, checks=checks).run(
+                    chunks, _nothing
+                )
             report.stop.check()
             _account(report)
+            if checks is not None:
+                await checks.conclude(job, progress)
             await _settle(job, manifest, mark, staging, sink, state, report)
 
 
@@ -161,80 +166,39 @@ async def run(
         async with (
             _leased("run", job, sink, state, report) as right,
             recorded("run", job, state, report) as chronicle,
+            AsyncExitStack() as reading,
         ):
-            async with AsyncExitStack() as reading:
-                snapshot = await reading.enter_async_context(source.snapshot())
-                plan = await plan_job(job, recipe, source, snapshot, report)
-                await hold_to_schema(plan, state, report)
-                await prepare_mark(job, state)
-                plan, watermark = await begin_at(plan, snapshot, state, report, sink)
-                staging = Staging(cache, job.name)
-                await staging.ensure()
-                earlier = await fetch_earlier(staging, report)
-                found = None
-                if not job.restart:
-                    table = "" if await sink.key() is None else await sink.identity()
-                    found = await find_unfinished(
-                        plan, watermark, table, earlier, staging, state, report, after_death=right.after_death
-                    )
-                plan, manifest = _begun(plan, recipe, snapshot, watermark, found, report)
-                await prepare_table(sink, plan.key, create, report)
-                budget = CacheBudget(job.max_cached_bytes, loading=True)
-                await hold_superseded(earlier, staging, budget, but=manifest.run_id)
-                ledger = Ledger(staging, manifest, found.records if found is not None else ())
-                await _leave_trace(staging, ledger, report)
-                mark = await mark_of(job, manifest, state)
-                chronicle.begin(plan.relation.columns)
-                progress = ProgressKeeper(state, job.name, progress_name(manifest.run_id, await sink.identity()))
-                if found is not None:
-                    await progress.hold_to(found.loaded)
-                mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report)
-                loading = _loading(job, staging, sink, manifest, mark, progress, report, mender)
-                chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+            snapshot = await reading.enter_async_context(source.snapshot())
+            plan = await plan_job(job, recipe, source, snapshot, report)
+            await hold_to_schema(plan, state, report)
+            await prepare_mark(job, state)
+            plan, watermark = await begin_at(plan, snapshot, state, report, sink)
 
-                async def free(record: ChunkRecord) -> None:
-                    await staging.free_chunk(ledger.manifest, record)
-                    # Room is made before a chunk is stored, so the manifest of the complete run has the final figure.
-                    ledger.note_freed()
+            async def find(staging: Staging, earlier: Sequence[EarlierRun]) -> Unfinished | None:
+                table = "" if await sink.key() is None else await sink.identity()
+                return await find_unfinished(
+                    plan, watermark, table, earlier, staging, state, report, after_death=right.after_death
+                )
 
-                async def loaded(record: ChunkRecord) -> None:
-                    await budget.release(record.bytes_stored, partial(free, record))
-
-                async def extracting() -> None:
-                    extraction = await _extraction(
-                        plan, recipe, source, snapshot, staging, ledger, budget, found, report
-                    )
-                    if found is not None:
-                        await found.offer(budget, loaded, chunks)
-                    if found is not None and found.is_extracted:
-                        # It may have ended right before the pointer moved.
-                        await staging.move_current(manifest.run_id, manifest.ttl_seconds)
-                    else:
-                        await extraction.run(chunks.put)
-                    chunks.put_nowait(None)
-                    report.counters.stage = "loading"
-                    await reading.aclose()  # the snapshot need not outlive the reading
-
-                try:
-                    async with _kept(ledger):
-                        with report.stop.heeding():
-                            async with asyncio.TaskGroup() as group:
-                                group.create_task(extracting())
-                                group.create_task(loading.run(chunks, loaded))
-                        await ledger.flush()
-                    report.stop.check()
-                    _account(report)
-                except BaseExceptionGroup as errors:
-                    if errors.subgroup((TooManyRejects, ChunkError)) is not None:
-                        # The rows have to be read again: those that were rejected, once somebody has mended them.
-                        await ledger.abandon()
-                    raise
-                except UnaccountedRows:
-                    await ledger.abandon()
-                    raise
+            begun = await _begin(plan, recipe, snapshot, watermark, cache, find, report, loading=True)
+            plan, manifest, staging, ledger = begun.plan, begun.ledger.manifest, begun.staging, begun.ledger
+            await prepare_table(sink, plan.key, create, report)
+            await begun.leave_trace(report)
+            mark = await mark_of(job, manifest, state)
+            chronicle.begin(plan.relation.columns)
+            progress = ProgressKeeper(state, job.name, progress_name(manifest.run_id, await sink.identity()))
+            if begun.found is not None:
+                await progress.hold_to(begun.found.loaded)
+            mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report)
+            checks = checks_of(job, staging, sink, manifest, mark, report)
+            loading = _loading(job, staging, sink, manifest, mark, progress, report, mender, checks)
+            extraction = await begun.extraction(recipe, source, snapshot, report)
+            await _extract_and_load(begun, extraction, loading, checks, reading, report)
             if mender.mended:
                 await ledger.complete()
             report.manifest = ledger.manifest
+            if checks is not None:
+                await checks.conclude(job, progress)
             await _settle(job, ledger.manifest, mark, staging, sink, state, report)
 
 
@@ -272,77 +236,150 @@ async def _leased(command: str, job: Job, sink: Sink, state: StateStore, report:
         yield right
 
 
-def _begun(
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A run that has a name, and has written nothing yet.
+
+    Attributes:
+        plan: What is left to read, and what becomes of it.
+        staging: Its place in the cache.
+        ledger: Its chunks, those of an earlier attempt included.
+        budget: The bound on what it stores.
+        earlier: What the cache holds of the runs before.
+        found: Itself as an earlier attempt left it; None where there was none.
+    """
+
+    plan: Plan
+    staging: Staging
+    ledger: Ledger
+    budget: CacheBudget
+    earlier: Sequence[EarlierRun]
+    found: Unfinished | None
+
+    async def leave_trace(self, report: Report) -> None:
+        """Count what is stored already, and write what the cache has to know of a run before its first chunk."""
+        run_id = self.ledger.manifest.run_id
+        await hold_superseded(self.earlier, self.staging, self.budget, but=run_id)
+        await self.ledger.write_manifest()
+        await self.staging.note_run(run_id, self.ledger.manifest.ttl_seconds)
+        report.counters.stage = "extracting"
+
+    async def extraction(self, recipe: Recipe, source: Source, snapshot: Snapshot, report: Report) -> Extraction:
+        """Set up its extraction, from the start or from where it ended."""
+        encoder = row_encoder(self.plan, recipe)
+        rejects = RejectKeeper(self.staging, report, self.ledger.manifest, "extract", self.plan.job.max_rejects)
+        first = len(self.found.records) if self.found is not None else 0
+        if first:
+            await rejects.take_up(first)
+            await rejects.finish()
+        return Extraction(
+            plan=self.plan,
+            encoder=encoder,
+            rows=RowReader(self.plan, encoder, source, snapshot, self.ledger, report.counters),
+            staging=self.staging,
+            ledger=self.ledger,
+            budget=self.budget,
+            rejects=rejects,
+            counters=report.counters,
+            stop=report.stop,
+            first=first,
+        )
+
+
+async def _begin(
     plan: Plan,
     recipe: Recipe,
     snapshot: Snapshot,
     watermark: WatermarkMove | None,
-    found: Unfinished | None,
+    cache: Cache,
+    find: Callable[[Staging, Sequence[EarlierRun]], Awaitable[Unfinished | None]],
     report: Report,
-) -> tuple[Plan, Manifest]:
-    """Begin a run, or take up the one that was found."""
+    *,
+    loading: bool,
+) -> _Begun:
+    """Begin a run, or take up one that did not end."""
+    job = plan.job
+    staging = Staging(cache, job.name)
+    await staging.ensure()
+    earlier = await fetch_earlier(staging, report)
+    found = None if job.restart else await find(staging, earlier)
     extractor = HostProcesses().current()
     if found is not None:
         plan = found.take_up(plan, report)
-        return plan, replace(
-            found.manifest, extractor=extractor, snapshots=(*found.manifest.snapshots, snapshot.record)
+        snapshots = (*found.manifest.snapshots, snapshot.record)
+        manifest = replace(found.manifest, extractor=extractor, snapshots=snapshots)
+    else:
+        manifest = new_manifest(
+            plan,
+            new_run_id(),
+            snapshot.record,
+            transform=recipe.transform.reference if recipe.transform is not None else None,
+            watermark=watermark,
+            extractor=extractor,
         )
-    manifest = new_manifest(
-        plan,
-        new_run_id(),
-        snapshot.record,
-        transform=recipe.transform.reference if recipe.transform is not None else None,
-        watermark=watermark,
-        extractor=extractor,
-    )
-    report.run_id, report.manifest, report.mode = manifest.run_id, manifest, plan.job.mode
-    report.watermark = watermark
-    return plan, manifest
+        report.run_id, report.manifest, report.mode = manifest.run_id, manifest, job.mode
+        report.watermark = watermark
+    ledger = Ledger(staging, manifest, found.records if found is not None else ())
+    return _Begun(plan, staging, ledger, CacheBudget(job.max_cached_bytes, loading=loading), earlier, found)
+
+
+async def _extract_and_load(
+    begun: _Begun,
+    extraction: Extraction,
+    loading: Loading,
+    checks: ChunkChecks | None,
+    reading: AsyncExitStack,
+    report: Report,
+) -> None:
+    """Load chunks while others are extracted; it ends with all of them loaded, or the first error of either side."""
+    chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
+    staging, ledger, found = begun.staging, begun.ledger, begun.found
+
+    async def free(record: ChunkRecord) -> None:
+        await staging.free_chunk(ledger.manifest, record)
+        # Room is made before a chunk is stored, so the manifest of the complete run has the final figure.
+        ledger.note_freed()
+
+    async def loaded(record: ChunkRecord) -> None:
+        await begun.budget.release(record.bytes_stored, partial(free, record))
+
+    async def extracting() -> None:
+        if found is not None:
+            if checks is not None:
+                await checks.look_again(found.already_loaded)
+            await found.offer(begun.budget, loaded, chunks)
+        if found is not None and found.is_extracted:
+            # It may have ended right before the pointer moved.
+            await staging.move_current(ledger.manifest.run_id, ledger.manifest.ttl_seconds)
+        else:
+            await extraction.run(chunks.put)
+        chunks.put_nowait(None)
+        report.counters.stage = "loading"
+        await reading.aclose()  # the snapshot need not outlive the reading
+
+    try:
+        async with _kept(ledger):
+            with report.stop.heeding():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(extracting())
+                    group.create_task(loading.run(chunks, loaded))
+            await ledger.flush()
+        report.stop.check()
+        _account(report)
+    except BaseExceptionGroup as errors:
+        if errors.subgroup((TooManyRejects, ChunkError)) is not None:
+            # The rows have to be read again: those that were rejected, once somebody has mended them.
+            await ledger.abandon()
+        raise
+    except UnaccountedRows:
+        await ledger.abandon()
+        raise
 
 
 async def _is_done(found: Unfinished, state: StateStore, right: SendingRight) -> bool:
     """Whether an earlier load of this run came to its end, and only its progress is left."""
     record = await state.fetch_run(found.manifest.job, found.manifest.run_id)
     return record is not None and record.is_done and not right.after_death
-
-
-async def _leave_trace(staging: Staging, ledger: Ledger, report: Report) -> None:
-    """Write what the cache has to know of a run before its first chunk."""
-    await ledger.write_manifest()
-    await staging.note_run(ledger.manifest.run_id, ledger.manifest.ttl_seconds)
-    report.counters.stage = "extracting"
-
-
-async def _extraction(
-    plan: Plan,
-    recipe: Recipe,
-    source: Source,
-    snapshot: Snapshot,
-    staging: Staging,
-    ledger: Ledger,
-    budget: CacheBudget,
-    found: Unfinished | None,
-    report: Report,
-) -> Extraction:
-    """Set up a run's extraction, from its start or from where it ended."""
-    first = len(found.records) if found is not None else 0
-    encoder = row_encoder(plan, recipe)
-    rejects = RejectKeeper(staging, report, ledger.manifest, "extract", plan.job.max_rejects)
-    if found is not None:
-        await rejects.take_up(first)
-        await rejects.finish()
-    return Extraction(
-        plan=plan,
-        encoder=encoder,
-        rows=RowReader(plan, encoder, source, snapshot, ledger, report.counters),
-        staging=staging,
-        ledger=ledger,
-        budget=budget,
-        rejects=rejects,
-        counters=report.counters,
-        stop=report.stop,
-        first=first,
-    )
 
 
 def _loading(
@@ -354,6 +391,7 @@ def _loading(
     progress: ProgressKeeper,
     report: Report,
     mender: Mender | None = None,
+    checks: ChunkChecks | None = None,
 ) -> Loading:
     return Loading(
         staging=staging,
@@ -365,6 +403,7 @@ def _loading(
         stop=report.stop,
         mend=mender.mend if mender is not None else None,
         mark=mark,
+        checks=checks,
     )
 
 

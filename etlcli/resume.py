@@ -51,6 +51,11 @@ class Unfinished:
         """The chunks that are not in the destination yet, in order."""
         return [record for record in self.records if record.number not in self.loaded]
 
+    @property
+    def already_loaded(self) -> list[ChunkRecord]:
+        """The chunks that are, in order."""
+        return [record for record in self.records if record.number in self.loaded]
+
     def take_up(self, plan: Plan, report: Report) -> Plan:
         """Count what was done before as done; what is left to read is behind the last stored row."""
         report.run_id, report.manifest, report.mode = self.manifest.run_id, self.manifest, plan.job.mode
@@ -68,10 +73,9 @@ class Unfinished:
 
     def count_loaded(self, report: Report) -> None:
         """Count what is in the destination as written."""
-        for record in self.records:
-            if record.number in self.loaded:
-                report.counters.chunks_loaded += 1
-                report.counters.rows_loaded += record.rows
+        for record in self.already_loaded:
+            report.counters.chunks_loaded += 1
+            report.counters.rows_loaded += record.rows
 
     def tell_loaded(self, report: Report) -> None:
         """Say how much an earlier load of the same run has written."""

@@ -38,6 +38,7 @@ __all__ = [
     "Ttl",
     "Unrepresentable",
     "Verbose",
+    "Verify",
     "WaitForLease",
     "Where",
     "quoted",
@@ -151,6 +152,14 @@ Timeout: TypeAlias = Annotated[
         "--timeout",
         metavar="TIME",
         help="End after so long, as SIGTERM does: 90s, 30m, 2h. \\[default: any time]",
+        rich_help_panel=_JOB,
+    ),
+]
+Verify: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Read back what was written, chunk by chunk, and compare. The exit code is 4 if anything differs.",
         rich_help_panel=_JOB,
     ),
 ]

@@ -20,7 +20,7 @@ from etlcli.cli.output import Output, visible
 from etlcli.progress import Counters
 from etlcli.report import Report
 
-__all__ = ["Bar", "shown"]
+__all__ = ["Bar", "shown", "with_checks"]
 
 _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 10.0
@@ -30,6 +30,11 @@ _EVENT_SECONDS = 1.0
 _MOVING = ("extracting", "loading", "comparing")
 
 Bar: TypeAlias = Literal["read", "cached", "written", "compared"]
+
+
+def with_checks(bars: tuple[Bar, ...], *, verify: bool) -> tuple[Bar, ...]:
+    """Add what is compared, where a command that moves rows reads them back."""
+    return (*bars, "compared") if verify else bars
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from etlcli.cli import options
 from etlcli.cli.execute import settle, transfer
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.plan import plan_jobs
-from etlcli.cli.progress import Bar
+from etlcli.cli.progress import Bar, with_checks
 from etlcli.cli.several import Step, transfer_several
 from etlcli.config import (
     Choice,
@@ -55,6 +55,7 @@ def run(
     restart: options.Restart = False,
     wait_for_lease: options.WaitForLease = 0,
     timeout: options.Timeout = None,
+    verify: options.Verify = False,
     dry_run: options.DryRun = False,
     cache: options.Cache = None,
     destination: options.Destination = None,
@@ -76,7 +77,7 @@ def run(
     Examples:
       momento-etl run --local --table movies
       momento-etl run --table sales.orders --where "placed_on >= '2026-01-01'"
-      momento-etl run --table movies --destination films --output json
+      momento-etl run --table movies --destination films --output json --verify
       momento-etl run --table movies --table actors
       momento-etl run --all --schema sales
     """
@@ -106,6 +107,11 @@ def run(
     if dry_run:
         plan_jobs("run", speaker, request, config=config, local=local)
 
+    bars = with_checks(_BARS, verify=verify)
+
+    def wanted(choice: Choice) -> Job:
+        return replace(choice.job, restart=restart, wait_seconds=wait_for_lease, verifies=verify)
+
     def settled() -> Settings:
         return settle(speaker, config, local=local, source=True, cache=True, sink=True)
 
@@ -116,7 +122,7 @@ def run(
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settled()
         (choice,) = choose(settings, request)
-        job = replace(choice.job, restart=restart, wait_seconds=wait_for_lease)
+        job = wanted(choice)
         report.job, report.cache, report.destination = job.name, job.cache, job.destination
         return lambda: _move(settings, job, _recipe(choice), report)
 
@@ -133,7 +139,7 @@ def run(
             return [
                 _step(
                     settings,
-                    replace(choice.job, restart=restart, wait_seconds=wait_for_lease),
+                    wanted(choice),
                     recipe,
                     left,
                     follow_up(choice.job.name, choice.job.cache if named else None),
@@ -150,11 +156,11 @@ def run(
             work,
             job=request.tables[0] if request.tables else "",
             rejects_file=rejects_file,
-            bars=_BARS,
+            bars=bars,
             follow_up=lambda report: follow_up(report.job, cache),
             timeout=timeout,
         )
-    transfer_several("run", speaker, work_of_several, rejects_file=rejects_file, bars=_BARS, timeout=timeout)
+    transfer_several("run", speaker, work_of_several, rejects_file=rejects_file, bars=bars, timeout=timeout)
 
 
 async def jobs_to_run(settings: Settings, request: Request) -> list[Choice]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from etlcli.cli import options
 from etlcli.cli.execute import settle, transfer
 from etlcli.cli.output import Output, OutputFormat
+from etlcli.cli.progress import with_checks
 from etlcli.config import IncrementalFlags, JobFlags, create_options, resolve_job, resolve_options
 from etlcli.report import Report
 
@@ -106,6 +107,7 @@ def load(
     restart: options.Restart = False,
     wait_for_lease: options.WaitForLease = 0,
     timeout: options.Timeout = None,
+    verify: options.Verify = False,
     cache: options.Cache = None,
     destination: options.Destination = None,
     config: options.Config = None,
@@ -127,7 +129,8 @@ def load(
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settle(speaker, config, local=local, cache=True, sink=True)
         flags = JobFlags(cache=cache, destination=destination, max_rejects=max_rejects, max_deletes=max_deletes)
-        job = replace(resolve_job(settings, table, flags), restart=restart, wait_seconds=wait_for_lease)
+        job = resolve_job(settings, table, flags)
+        job = replace(job, restart=restart, wait_seconds=wait_for_lease, verifies=verify)
         report.job, report.cache, report.destination = job.name, job.cache, job.destination
 
         async def main() -> None:
@@ -148,7 +151,7 @@ def load(
         work,
         job=table or "",
         rejects_file=rejects_file,
-        bars=("written",),
+        bars=with_checks(("written",), verify=verify),
         follow_up=lambda report: (
             f"momento-etl inspect-cache {options.quoted(report.job)}"
             + options.written(cache=cache, config=config, local=local)
