@@ -18,7 +18,7 @@ Adapters translate their library's errors into these once; the command line rend
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 __all__ = [
@@ -86,7 +86,17 @@ class TransientError(EtlError):
 
 
 class Throttled(TransientError):  # noqa: N818  the field's own word
-    """A rate limit was met; the same request later is taken."""
+    """A rate limit was met; the same request later is taken.
+
+    Args:
+        message: As for every error.
+        hint: The same.
+        reasons: What the service told of it: the limit, and what it is a limit of.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, reasons: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = tuple(reasons)
 
 
 class Unavailable(TransientError):  # noqa: N818  gRPC's and HTTP's own word

@@ -340,6 +340,7 @@ class Job:
         narrowed_by: The options that make this one run take less than the job does (``--where``): what it has not seen
             is not behind the watermark.
         freezes_schema: Whether a run fails where columns changed since the last one.
+        max_writes: The most write units that go to the destination in a second; None for as many as it takes.
         restart: Whether a run begins anew where an earlier one did not end.
         wait_seconds: For how long a run waits for another one of this job to end.
         verifies: Whether each chunk's items are read back, and compared with what was put.
@@ -360,6 +361,7 @@ class Job:
     incremental: Incremental | None = None
     narrowed_by: tuple[str, ...] = ()
     freezes_schema: bool = False
+    max_writes: int | None = None
     restart: bool = False
     wait_seconds: float = 0.0
     verifies: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Counters"]
 
@@ -26,6 +26,8 @@ class Counters:
         momento_calls: Calls made to Momento, retries included.
         momento_operations: Metered operations: each element sent or received costs 1 per started 1,024 bytes.
         throttles: How often Momento or DynamoDB asked to slow down.
+        throttle_reasons: How often DynamoDB did for each of its reasons, and each table or index; see
+            ``etlcli.throttling.Reason``.
         retries: Calls made again after a dropped connection, a timeout or a passing error.
         snapshots: How many snapshots of the source were read.
         items_deleted: Items whose rows are gone, and that mode ``replace`` removed.
@@ -48,6 +50,7 @@ class Counters:
     momento_calls: int = 0
     momento_operations: int = 0
     throttles: int = 0
+    throttle_reasons: dict[str, dict[str, int]] = field(default_factory=dict)
     retries: int = 0
     snapshots: int = 0
     items_deleted: int = 0

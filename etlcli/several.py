@@ -108,6 +108,7 @@ def combine(
         "destination": _common(summaries, "destination"),
         "destination_created": any(summary["destination_created"] for summary in summaries),
         **{name: sum(summary[name] for summary in summaries) for name in _SUMS},
+        "throttle_reasons": _reasons(summaries),
         "items_deleted": sum(deleted) if deleted else None,
         "duration_seconds": round(seconds, 3),
         "warnings": [warning for summary in summaries for warning in warnings_of(summary)],
@@ -172,6 +173,16 @@ def _status(code: ExitCode) -> str:
     if code is ExitCode.DONE:
         return "succeeded"
     return "rejected_rows" if code is ExitCode.REJECTED_ROWS else "failed"
+
+
+def _reasons(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    added: dict[str, dict[str, int]] = {}
+    for summary in summaries:
+        for code, resources in summary["throttle_reasons"].items():
+            counts = added.setdefault(code, {})
+            for resource, count in resources.items():
+                counts[resource] = counts.get(resource, 0) + count
+    return added
 
 
 def _common(summaries: Sequence[dict[str, Any]], name: str) -> str | None:

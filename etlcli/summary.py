@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from etlcli.encoding import hint_of
 from etlcli.errors import EtlError, ExitCode
 from etlcli.report import Report
+from etlcli.throttling import throttle_warnings
 from etlcli.verification.findings import facts_of
 
 __all__ = ["Status", "exit_code", "summarize"]
@@ -58,11 +59,12 @@ def summarize(
         "momento_calls": counters.momento_calls,
         "momento_operations": counters.momento_operations,
         "throttles": counters.throttles,
+        "throttle_reasons": {code: dict(resources) for code, resources in counters.throttle_reasons.items()},
         "retries": counters.retries,
         "snapshots": counters.snapshots,
         "duration_seconds": round(seconds, 3),
         "verification": (None if report.verification is None else facts_of(report.verification, counters.read_units)),
-        "warnings": list(report.warnings),
+        "warnings": [*report.warnings, *throttle_warnings(counters)],
         "rejects": [
             {"rule": reject.rule, "message": reject.message, "hint": hint_of(reject.rule), "row": reject.row}
             for reject in report.rejects

@@ -46,15 +46,17 @@ def open_cache(settings: Settings, name: str, counters: Counters) -> AbstractAsy
     return MomentoCache(momento_access(settings), name, counters)
 
 
-def open_sink(settings: Settings, table: str, counters: Counters) -> AbstractAsyncContextManager[DynamoDBSink]:
-    """Build the sink of that table; it is connected within its context.
+def open_sink(
+    settings: Settings, table: str, counters: Counters, *, max_writes: int | None = None
+) -> AbstractAsyncContextManager[DynamoDBSink]:
+    """Build the sink of that table, with a bound on write units a second; it is connected within its context.
 
     Raises:
         ConfigError: On entering the context, where region or credentials are missing.
     """
     from etlcli.sink.dynamodb import DynamoDBSink
 
-    return DynamoDBSink(_dynamodb(settings), table, counters)
+    return DynamoDBSink(_dynamodb(settings), table, counters, max_writes=max_writes)
 
 
 def open_state(

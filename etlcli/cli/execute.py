@@ -109,7 +109,7 @@ def transfer(
     ended = time.monotonic()
     rejects.close()
     summary = summarize(command, report, ended - started, error=error, signal_number=signal_number)
-    for warning in report.warnings:
+    for warning in summary["warnings"]:
         output.warn(warning)
     if rejects.path is not None:
         output.note(f"rejected rows: {rejects.path}")

@@ -22,6 +22,7 @@ __all__ = [
     "Local",
     "MaxDeletes",
     "MaxRejects",
+    "MaxWrites",
     "Mode",
     "OutputOption",
     "Query",
@@ -222,6 +223,15 @@ Destination: TypeAlias = Annotated[
         "--destination",
         metavar="NAME",
         help="The DynamoDB table. \\[default: named after the job]",
+        rich_help_panel=_PLACES,
+    ),
+]
+MaxWrites: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--max-writes",
+        metavar="N",
+        help="At most so many DynamoDB write units a second. \\[default: as many as it takes]",
         rich_help_panel=_PLACES,
     ),
 ]

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
 
 import typer
@@ -297,7 +298,10 @@ class _Planner:
         assert manifest is not None, "what was rehearsed to its end has one"
         if forecast.exact:
             counters.rows_rejected, counters.rows_dropped = usage.rows_rejected, usage.rows_dropped
-        timing, bill = timing_of(forecast, self._limits), make_bill(forecast, settings.prices)
+        limits = self._limits
+        if choice.job.max_writes is not None:
+            limits = replace(limits, write_units=min(limits.write_units, choice.job.max_writes))
+        timing, bill = timing_of(forecast, limits), make_bill(forecast, settings.prices)
         about = choice.job, manifest, forecast, timing, bill, price_sources(settings)
         found["plan"] = facts_of(*about)
         if self._shows_whole:

@@ -59,6 +59,7 @@ def run(
     dry_run: options.DryRun = False,
     cache: options.Cache = None,
     destination: options.Destination = None,
+    max_writes: options.MaxWrites = None,
     ttl: options.Ttl = None,
     config: options.Config = None,
     local: options.Local = False,
@@ -99,6 +100,7 @@ def run(
             max_rejects=max_rejects,
             cache=cache,
             destination=destination,
+            max_writes=max_writes,
             ttl=ttl,
         ),
         incremental=IncrementalFlags(since=since, full_refresh=full_refresh),
@@ -210,7 +212,7 @@ async def _move(settings: Settings, job: Job, recipe: Recipe, report: Report) ->
     source = wiring.open_source(settings, counters)
     async with (
         wiring.open_cache(settings, job.cache, counters) as staged,
-        wiring.open_sink(settings, job.destination, counters) as sink,
+        wiring.open_sink(settings, job.destination, counters, max_writes=job.max_writes) as sink,
         wiring.open_state(settings, counters) as state,
     ):
         await pipeline.run(job, recipe, create_options(settings), source, staged, sink, state, report)

@@ -110,6 +110,7 @@ def load(
     verify: options.Verify = False,
     cache: options.Cache = None,
     destination: options.Destination = None,
+    max_writes: options.MaxWrites = None,
     config: options.Config = None,
     local: options.Local = False,
     rejects_file: options.RejectsPath = None,
@@ -128,7 +129,13 @@ def load(
 
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settle(speaker, config, local=local, cache=True, sink=True)
-        flags = JobFlags(cache=cache, destination=destination, max_rejects=max_rejects, max_deletes=max_deletes)
+        flags = JobFlags(
+            cache=cache,
+            destination=destination,
+            max_writes=max_writes,
+            max_rejects=max_rejects,
+            max_deletes=max_deletes,
+        )
         job = resolve_job(settings, table, flags)
         job = replace(job, restart=restart, wait_seconds=wait_for_lease, verifies=verify)
         report.job, report.cache, report.destination = job.name, job.cache, job.destination
@@ -138,7 +145,7 @@ def load(
 
             async with (
                 wiring.open_cache(settings, job.cache, report.counters) as staged,
-                wiring.open_sink(settings, job.destination, report.counters) as sink,
+                wiring.open_sink(settings, job.destination, report.counters, max_writes=job.max_writes) as sink,
                 wiring.open_state(settings, report.counters) as state,
             ):
                 await pipeline.load(job, run_id, create_options(settings), staged, sink, state, report)

@@ -180,7 +180,7 @@ def _answer(output: Output, work: Callable[[Report], Callable[[], Awaitable[None
     summary = summarize("verify", report, time.monotonic() - started, error=error, signal_number=signal_number)
     if signal_number is not None:
         summary["error"]["hint"] = "Nothing was written. Run the same command again."
-    for warning in report.warnings:
+    for warning in summary["warnings"]:
         output.warn(warning)
     if report.verification is not None:
         output.data(verification_text(summary, report.verification, report))

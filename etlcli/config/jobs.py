@@ -34,6 +34,7 @@ class JobFlags:
     key: str | None = None
     limit: int | str | None = None
     destination: str | None = None
+    max_writes: str | None = None
     cache: str | None = None
     mode: str | None = None
     ttl: str | None = None
@@ -146,6 +147,7 @@ def resolve_job(
             _TABLES.options[option].flag or option for option in _NARROWING if getattr(flags, option) is not None
         ),
         freezes_schema=wanted.schema_contract == "freeze",
+        max_writes=wanted.max_writes or settings.destination.max_writes,
     )
 
 

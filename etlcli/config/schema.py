@@ -276,6 +276,12 @@ class DestinationSettings:
         "The attribute by which created tables expire items: seconds since 1970, as a number.",
         example='"expires_at"',
     )
+    max_writes: int | None = option(
+        Count(minimum=1),
+        "The most that is written to a table in a second, in write units: an item takes one for each started KB. Left"
+        " out: as much as DynamoDB takes.",
+        example="1000",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +333,13 @@ class TableSettings:
         "The DynamoDB table. Left out: named after the job.",
         example='"movies"',
         flag="--destination",
+    )
+    max_writes: int | None = option(
+        Count(minimum=1),
+        "The most that is written to the table in a second, in write units. Left out: `max_writes` under"
+        " [destination].",
+        example="1000",
+        flag="--max-writes",
     )
     cache: str | None = option(
         ResourceName("a cache's name"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from etlcli import pipeline
+from etlcli.capacity import read_units
 from etlcli.encoding import Recipe
 from etlcli.errors import TerminalError
 from etlcli.forecast.figures import Forecast, RejectTally, Usage, Verdict, scaled
 from etlcli.forecast.reading import RehearsedSource
 from etlcli.forecast.stand_ins import RehearsedCache, RehearsedSink, RehearsedState
-from etlcli.forecast.units import read_units
 from etlcli.model import CREATE_DEFAULTS, Job
 from etlcli.ports import Cache, Sink, Source, StateStore
 from etlcli.report import Report

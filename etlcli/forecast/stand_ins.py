@@ -9,9 +9,9 @@ from itertools import repeat
 
 from etlcli.cache import documents
 from etlcli.cache.metering import metered
+from etlcli.capacity import write_units
 from etlcli.errors import EtlError
 from etlcli.forecast.figures import Kind, Tally
-from etlcli.forecast.units import write_units
 from etlcli.model import CreateOptions, ItemMark, Key, Reject, Survey
 from etlcli.ports import Cache, Refusal, Sink, StateStore, StoredItem, TableSize
 from etlcli.progress import Counters

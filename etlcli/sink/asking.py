@@ -8,21 +8,21 @@ import orjson
 
 from etlcli.errors import Throttled
 from etlcli.retry import retrying
-from etlcli.sink.translate import Place, Verdict, error_for, judge, words_of
+from etlcli.sink.translate import Place, Verdict, error_for, judge, own_document, reasons_of, text_of, words_of
+from etlcli.throttling import count_throttle
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from etlcli.errors import EtlError
     from etlcli.progress import Counters
     from etlcli.retry import RetryPolicy
     from etlcli.sink.post import Answer, Poster
+    from etlcli.sink.write_cap import WriteCap
 
 __all__ = ["Asker"]
 
 # As the writer: a chain without new credentials gives the old ones again, and DynamoDB is asked so often.
 _RENEWALS = 3
-_SHOWN_BYTES = 400
 
 
 class Asker:
@@ -37,6 +37,7 @@ class Asker:
         refusals: Error codes that are an answer like any other.
         member: What every good answer has; None where it may be empty.
         names_table: Whether requests of this action name the table at their top.
+        cap: The bound on writes in a second, for an action that writes one item; None for none.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Asker:
         refusals: Collection[str] = (),
         member: str | None = None,
         names_table: bool = True,
+        cap: WriteCap | None = None,
     ) -> None:
         self._poster = poster
         self._action = action
@@ -58,7 +60,11 @@ class Asker:
         self._retry = retry
         self._refusals = refusals
         self._member = member
-        self._frame = {"TableName": place.table} if names_table else {}
+        self._cap = cap
+        self._frame: dict[str, object] = {"TableName": place.table} if names_table else {}
+        if cap is not None:
+            # How large the item is that is there, only the answer tells.
+            self._frame["ReturnConsumedCapacity"] = "TOTAL"
 
     async def ask(self, request: Mapping[str, object]) -> dict[str, Any] | None:
         """Make a request; None where DynamoDB refuses it with one of the expected codes.
@@ -77,9 +83,14 @@ class Asker:
     async def _once(self, body: bytes) -> dict[str, Any] | None:
         """Ask once; with expired credentials, again with new ones."""
         for renewals_left in range(_RENEWALS, -1, -1):
+            if self._cap is not None:
+                await self._cap.take(1)
             answer = await self._post(body)
-            document = _document(answer.body)
-            if document is not None and answer.status == 200 and (self._member is None or self._member in document):
+            document = own_document(answer.status, answer.body)
+            if answer.status == 200 and document is not None and (self._member is None or self._member in document):
+                if self._cap is not None:
+                    consumed = document.get("ConsumedCapacity") or {}
+                    self._cap.owe(max(0.0, float(consumed.get("CapacityUnits", 1)) - 1))
                 return document
             code, message = words_of(document or {})
             if code in self._refusals:
@@ -89,8 +100,18 @@ class Asker:
                 break
             await self._poster.renew(answer.signer)
             self._counters.retries += 1
-        said = message or answer.body[:_SHOWN_BYTES].decode(errors="replace") or "an empty answer"
-        raise self._counted(error_for(verdict, answer.status, code, said, place=self._place, action=self._action))
+        error = error_for(
+            verdict,
+            answer.status,
+            code,
+            message or text_of(answer.body),
+            reasons_of(document or {}, self._place.table),
+            place=self._place,
+            action=self._action,
+        )
+        if isinstance(error, Throttled):
+            count_throttle(self._counters, error)
+        raise error
 
     async def _post(self, body: bytes) -> Answer:
         self._counters.requests_in_flight += 1
@@ -98,16 +119,3 @@ class Asker:
             return await self._poster.post(body)
         finally:
             self._counters.requests_in_flight -= 1
-
-    def _counted(self, error: EtlError) -> EtlError:
-        if isinstance(error, Throttled):
-            self._counters.throttles += 1
-        return error
-
-
-def _document(body: bytes) -> dict[str, Any] | None:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return document if isinstance(document, dict) else None

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import orjson
 
-from etlcli.sink.translate import Verdict, judge, words_of
+from etlcli.capacity import write_units
+from etlcli.sink.translate import Verdict, judge, own_document, reasons_of, text_of, words_of
+from etlcli.throttling import Reason
 
 __all__ = ["BATCH_BYTES", "BATCH_ITEMS", "Accepted", "Problem", "batches", "halves", "read_answer", "request", "spread"]
 
@@ -40,6 +42,7 @@ class Problem(NamedTuple):
     status: int
     code: str
     message: str
+    reasons: tuple[Reason, ...] = ()
 
 
 def spread(items: Sequence[bytes]) -> Sequence[bytes]:
@@ -55,16 +58,24 @@ def spread(items: Sequence[bytes]) -> Sequence[bytes]:
     return [items[number] for number in sorted(range(count), key=fractions.__getitem__)]
 
 
-def batches(items: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Divide items, in order, into batches within ``BATCH_ITEMS`` and ``BATCH_BYTES``; a larger item goes alone."""
+def batches(items: Sequence[bytes], most_units: int | None = None) -> Iterator[list[bytes]]:
+    """Divide items, in order, into batches within ``BATCH_ITEMS`` and ``BATCH_BYTES``; a larger item goes alone.
+
+    Args:
+        items: The items.
+        most_units: A batch's bound in write units; None for none. An item that costs more goes alone.
+    """
     batch: list[bytes] = []
-    size = 0
+    size = units = 0
     for item in items:
-        if len(batch) == BATCH_ITEMS or (batch and size + len(item) > BATCH_BYTES):
+        cost = 0 if most_units is None else write_units([item])
+        over = size + len(item) > BATCH_BYTES or (most_units is not None and units + cost > most_units)
+        if len(batch) == BATCH_ITEMS or (batch and over):
             yield batch
-            batch, size = [], 0
+            batch, size, units = [], 0, 0
         batch.append(item)
         size += len(item)
+        units += cost
     if batch:
         yield batch
 
@@ -100,19 +111,16 @@ def read_answer(status: int, body: bytes, *, table: str, sent: int) -> Accepted 
     """
     if status == 200 and body == _ALL_DONE:
         return Accepted([])
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return Problem(judge(status, ""), status, "", body[:400].decode(errors="replace") or "an empty answer")
-    if not isinstance(document, dict):
-        return Problem(judge(status, ""), status, "", "an answer that is no JSON object")
+    document = own_document(status, body)
+    if document is None:
+        return Problem(judge(status, ""), status, "", text_of(body))
     if status == 200:
         unprocessed = _unprocessed(document, table)
         if unprocessed is None or len(unprocessed) > sent:
             return Problem(Verdict.PASSING, status, "", "an answer that does not say which items were unprocessed")
         return Accepted(unprocessed)
     code, message = words_of(document)
-    return Problem(judge(status, code), status, code, message)
+    return Problem(judge(status, code), status, code, message, reasons_of(document, table))
 
 
 def _unprocessed(document: dict[str, object], table: str) -> list[bytes] | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import boto3
@@ -26,6 +27,7 @@ from botocore.utils import get_environ_proxies
 
 from etlcli.errors import ConfigError
 from etlcli.sink.credentials import Credentials
+from etlcli.sink.translate import ForeignAnswer, own_document, text_of
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials as BotoCredentials
@@ -49,7 +51,7 @@ class Connection:
     """What it takes to talk to DynamoDB.
 
     Attributes:
-        client: For table administration; its calls block, and are tried once.
+        client: For table administration; its calls block, and are tried once. It signs with the same credentials.
         credentials: For the write path.
         endpoint: The URL that requests go to.
         region: The region to sign for.
@@ -63,6 +65,15 @@ class Connection:
     region: str
     proxy: str | None
     tls: ssl.SSLContext | None
+
+    async def renew(self) -> None:
+        """Look for other credentials than those in use, which have expired.
+
+        Raises:
+            SinkError: There are none any more.
+            Unavailable: They cannot be had just now.
+        """
+        await self.credentials.renew(await self.credentials.current())
 
     @property
     def address(self) -> str:
@@ -86,15 +97,18 @@ def connect(settings: DynamoDBSettings, answer_seconds: float = _ADMINISTRATION_
         raise ConfigError(f"half of the credentials for DynamoDB is missing: {missing}", hint="set both or neither")
     with _of_service(), _config_errors():
         session = _session(settings)
+        credentials = Credentials(_credentials(session), lambda: _credentials(_session(settings)))
+        # boto3 has no other door to it; its own would stay with what they were when they expire.
+        session._session._credentials = credentials.for_boto3()  # type: ignore[attr-defined]  # noqa: SLF001
         client = session.client(
             "dynamodb", endpoint_url=settings.endpoint_url, config=_client_config(settings, answer_seconds)
         )
-        first = _credentials(session)
+        client.meta.events.register("before-parse.dynamodb", _refuse_foreign)
         endpoint = client.meta.endpoint_url
         proxies = {} if _is_loopback(settings.endpoint_url) else get_environ_proxies(endpoint)
         return Connection(
             client=client,
-            credentials=Credentials(first, lambda: _resolve_anew(settings)),
+            credentials=credentials,
             endpoint=endpoint,
             region=client.meta.region_name,
             proxy=ProxyConfiguration(proxies).proxy_url_for(endpoint),
@@ -130,18 +144,28 @@ def _client_config(settings: DynamoDBSettings, answer_seconds: float) -> Config:
     )
 
 
+def _refuse_foreign(response_dict: Mapping[str, Any], **_: object) -> None:
+    """Keep botocore from making something of what DynamoDB has not said: a page of a proxy's would be an empty answer.
+
+    It looks at the checksum only to try again, which is not its business here.
+
+    Raises:
+        ForeignAnswer: Somebody else has said it, or it arrived with damage.
+    """
+    status, body = response_dict["status_code"], response_dict["body"]
+    if own_document(status, body) is None:
+        raise ForeignAnswer(status, text_of(body))
+    checksum = response_dict["headers"].get("x-amz-crc32")
+    if checksum is not None and checksum != str(zlib.crc32(body)):
+        raise ForeignAnswer(status, "the answer arrived with damage: its CRC32 differs")
+
+
 def _is_loopback(url: str | None) -> bool:
     host = urlsplit(url or "").hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _resolve_anew(settings: DynamoDBSettings) -> BotoCredentials:
-    # A new session, since an old one keeps what it found: a file or a sign-in may have changed meanwhile.
-    with _config_errors():
-        return _credentials(_session(settings))
 
 
 def _credentials(session: boto3.Session) -> BotoCredentials:

@@ -7,19 +7,26 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from botocore.credentials import Credentials as BotoCredentials
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from etlcli.errors import ConfigError, SinkError
+from etlcli.errors import ConfigError, SinkError, Unavailable
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials as BotoCredentials
     from botocore.credentials import ReadOnlyCredentials
 
 __all__ = ["Credentials"]
 
 # So often botocore is asked; it decides by the time left whether to refresh (15 minutes: it tries, 10: it must).
 _REFRESH_CHECK_SECONDS = 10.0
+
+# A provider may run a program of the user's, for as long as that takes.
+_PROVIDER_SECONDS = 60.0
+
+# What a provider fails with that cannot give new credentials just now: besides botocore's errors those that it lets
+# through, of credentials that have expired already, of a program that is not there or prints something else.
+_PROVIDER_ERRORS = (BotoCoreError, ClientError, RuntimeError, ValueError, KeyError, OSError)
 
 
 class Credentials:
@@ -29,7 +36,8 @@ class Credentials:
 
     Args:
         source: What botocore's chain found.
-        resolve: Asks the whole chain anew; blocks; raises ConfigError where it finds none.
+        resolve: Asks the whole chain anew; blocks; raises ConfigError where it finds none. It has to look with a new
+            session: an old one keeps what it found, and a file or a sign-in may have changed meanwhile.
         clock: Seconds that never go back.
     """
 
@@ -53,8 +61,9 @@ class Credentials:
             # Set before the wait: the others sign on with what they have, which is good for some minutes more.
             self._check_at = self._clock() + _REFRESH_CHECK_SECONDS
             try:
-                fresh = await asyncio.to_thread(self._source.get_frozen_credentials)
-            except (BotoCoreError, ClientError):
+                async with asyncio.timeout(_PROVIDER_SECONDS):
+                    fresh = await asyncio.to_thread(self._source.get_frozen_credentials)
+            except _PROVIDER_ERRORS:
                 # Not fatal yet. Once they have really expired DynamoDB says so, and `renew` finds out what is wrong.
                 return self._frozen
             if fresh != self._frozen:
@@ -66,17 +75,48 @@ class Credentials:
 
         Raises:
             SinkError: The chain finds none any more.
+            Unavailable: Whoever gives them does not do so just now.
         """
         async with self._renewing:
             if self._frozen is not refused:
                 return  # somebody else has done it
             try:
-                self._source, self._frozen = await asyncio.to_thread(self._ask_chain)
+                async with asyncio.timeout(_PROVIDER_SECONDS):
+                    self._source, self._frozen = await asyncio.to_thread(self._ask_chain)
             except ConfigError as error:
                 message = f"the AWS credentials have expired, and no new ones are found: {error.message}"
                 raise SinkError(message, hint=error.hint) from error
+            except _PROVIDER_ERRORS as error:
+                reason = str(error) or type(error).__name__
+                raise Unavailable(
+                    f"the AWS credentials have expired, and new ones cannot be had just now: {reason}",
+                    hint="sign in again, or see to what gives them (credential_process, the metadata service); then run"
+                    " the same command: it resumes",
+                    of_service=True,
+                ) from error
             self._check_at = self._clock() + _REFRESH_CHECK_SECONDS
+
+    def for_boto3(self) -> BotoCredentials:
+        """The same credentials for a boto3 client, which follow when they are renewed."""
+        return _Followed(self)
+
+    def frozen(self) -> ReadOnlyCredentials:
+        """The credentials as the provider has them now; blocks where it has to refresh them."""
+        return self._source.get_frozen_credentials()
 
     def _ask_chain(self) -> tuple[BotoCredentials, ReadOnlyCredentials]:
         source = self._resolve()
         return source, source.get_frozen_credentials()
+
+
+class _Followed(BotoCredentials):
+    """What a boto3 client asks each time that it signs."""
+
+    def __init__(self, followed: Credentials) -> None:
+        first = followed.frozen()
+        super().__init__(str(first.access_key), str(first.secret_key), first.token, account_id=first.account_id)
+        self._followed = followed
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """Those that are good now."""
+        return self._followed.frozen()

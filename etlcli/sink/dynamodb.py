@@ -20,6 +20,7 @@ from etlcli.sink.sweep import ACTIONS as SWEEPING
 from etlcli.sink.sweep import Sweeper
 from etlcli.sink.table import Table
 from etlcli.sink.translate import Place
+from etlcli.sink.write_cap import WriteCap
 from etlcli.sink.writer import ACTION, Writer
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class DynamoDBSink:
         max_in_flight: At most so many requests at once.
         request_seconds: The deadline of one request.
         scan_items: At most so many items are looked at in one page of a scan; None for DynamoDB's bound, 1 MB.
+        max_writes: At most so many write units in a second; None for as many as DynamoDB takes.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class DynamoDBSink:
         *,
         request_seconds: float = REQUEST_SECONDS,
         scan_items: int | None = None,
+        max_writes: int | None = None,
     ) -> None:
         self._settings = settings
         self._table = table
@@ -78,6 +81,7 @@ class DynamoDBSink:
         self._max_in_flight = max_in_flight
         self._request_seconds = request_seconds
         self._scan_items = scan_items
+        self._max_writes = max_writes
         self._open: _Open | None = None
 
     async def __aenter__(self) -> Self:
@@ -90,6 +94,7 @@ class DynamoDBSink:
         check_table_name(self._table)
         connection = await asyncio.to_thread(connect, self._settings)
         place = Place(self._table, connection.address)
+        cap = WriteCap(self._max_writes) if self._max_writes is not None else None
         async with AsyncExitStack() as stack:
             stack.callback(connection.client.close)
             posters = {
@@ -105,10 +110,12 @@ class DynamoDBSink:
                 for action in dict.fromkeys((ACTION, *READING, *SWEEPING))
             }
             self._open = _Open(
-                table=Table(connection.client, place, self._counters, self._retry),
-                writer=Writer(posters[ACTION], place, self._counters, self._retry, self._max_in_flight),
+                table=Table(connection.client, place, self._counters, self._retry, connection.renew),
+                writer=Writer(posters[ACTION], place, self._counters, self._retry, self._max_in_flight, cap),
                 reader=Reader(posters, place, self._counters, self._retry, self._scan_items),
-                sweeper=Sweeper(posters, place, self._counters, self._retry, self._max_in_flight, self._scan_items),
+                sweeper=Sweeper(
+                    posters, place, self._counters, self._retry, self._max_in_flight, self._scan_items, cap
+                ),
                 posters=tuple(posters.values()),
                 resources=stack.pop_all(),
             )

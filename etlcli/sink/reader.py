@@ -16,6 +16,7 @@ import orjson
 from etlcli.comparison import key_bytes
 from etlcli.errors import Throttled, leading
 from etlcli.sink.asking import Asker
+from etlcli.throttling import Reason, count_throttle
 
 if TYPE_CHECKING:
     from etlcli.model import ItemMark, Key
@@ -169,15 +170,17 @@ class Reader:
             Throttled: There has been no progress for as long as the policy is patient.
         """
         pause = self._retry.wait(attempt)
+        throttle = Throttled(
+            f"DynamoDB throttles {_GET} on {self._place} (UnprocessedKeys: it reads none of what is asked for)",
+            hint="Raise the table's read capacity, or verify some of the rows: --sample 1%",
+            reasons=[Reason("UnprocessedKeys", self._place.table)],
+        )
         if not got_somewhere and self._clock() + pause - since > self._retry.patience:
-            raise Throttled(
-                f"DynamoDB throttles {_GET} on {self._place} (UnprocessedKeys: it reads none of what is asked for)",
-                hint="Raise the table's read capacity, or verify some of the rows: --sample 1%",
-            )
+            raise throttle
         if got_somewhere:
             self._counters.retries += 1  # perhaps only 16 MB of them were read
         else:
-            self._counters.throttles += 1
+            count_throttle(self._counters, throttle)
         await self._sleep(pause)
 
     def _count_units(self, consumed: Sequence[Mapping[str, Any] | None]) -> None:

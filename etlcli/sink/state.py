@@ -121,7 +121,9 @@ class DynamoDBState:
         connection = await asyncio.to_thread(connect, self._settings, _ANSWER_SECONDS)
         self._resources.callback(connection.client.close)
         self._place = Place(self._name, connection.address)
-        self._open = StateTable(connection.client, self._place, self._counters, self._retry, self._clock)
+        self._open = StateTable(
+            connection.client, self._place, self._counters, self._retry, connection.renew, self._clock
+        )
         return self
 
     async def __aexit__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -14,9 +14,11 @@ from botocore.parsers import ResponseParserError
 from etlcli.errors import SinkError, Throttled, Unavailable, UsageError
 from etlcli.model import CreateOptions, Key
 from etlcli.retry import RetryPolicy, retrying
+from etlcli.sink.calling import called
 from etlcli.sink.table import Table
 from etlcli.sink.translate import Place, from_boto
 from etlcli.state.layout import EXPIRES, STATE_KEY
+from etlcli.throttling import count_throttle
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -66,6 +68,7 @@ class StateTable:
         place: The table, and where it is.
         counters: Kept up to date: retries, throttles.
         retry: The patience with each call.
+        renew: Looks for other credentials where the client's have expired; raises where there are none.
         clock: A steady clock, in seconds.
     """
 
@@ -75,12 +78,14 @@ class StateTable:
         place: Place,
         counters: Counters,
         retry: RetryPolicy,
+        renew: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._place = place
         self._counters = counters
         self._retry = retry
+        self._renew = renew
         self._clock = clock
         self._one_looks = asyncio.Lock()
         self._known = False
@@ -208,7 +213,7 @@ class StateTable:
         return await self._call("DeleteItem", arguments, hurry_seconds)
 
     def _administration(self, hurry_seconds: float | None) -> Table:
-        return Table(self._client, self._place, self._counters, self._patience(hurry_seconds))
+        return Table(self._client, self._place, self._counters, self._patience(hurry_seconds), self._renew)
 
     def _patience(self, hurry_seconds: float | None) -> RetryPolicy:
         retry = self._retry
@@ -282,9 +287,7 @@ class StateTable:
             async with asyncio.timeout(deadline_seconds):
                 # A thread that misses the deadline goes on until the client's own: what it still does is harmless,
                 # since it is conditional on what it knew.
-                answer: dict[str, Any] = await asyncio.to_thread(
-                    methods[action], TableName=self._place.table, **arguments
-                )
+                answer = await called(methods[action], self._renew, TableName=self._place.table, **arguments)
         except TimeoutError as error:
             raise Unavailable(
                 f"no answer to {action} on {self._place} in {deadline_seconds:g} seconds",
@@ -308,7 +311,7 @@ class StateTable:
     def _translated(self, error: Any, action: str) -> Exception:
         translated = from_boto(error, place=self._place, action=action)
         if isinstance(translated, Throttled):
-            self._counters.throttles += 1
+            count_throttle(self._counters, translated)
         return translated
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from etlcli.retry import RetryPolicy
     from etlcli.sink.post import Poster
     from etlcli.sink.translate import Place
+    from etlcli.sink.write_cap import WriteCap
 
 __all__ = ["ACTIONS", "Sweeper"]
 
@@ -52,6 +53,7 @@ class Sweeper:
         retry: The patience with each request.
         max_in_flight: At most so many requests at once.
         scan_items: At most so many items are looked at in one page of a scan; None for DynamoDB's bound, 1 MB.
+        cap: The bound on writes in a second; None for none.
     """
 
     def __init__(
@@ -62,15 +64,17 @@ class Sweeper:
         retry: RetryPolicy,
         max_in_flight: int,
         scan_items: int | None = None,
+        cap: WriteCap | None = None,
     ) -> None:
         self._counters = counters
-        self._max_in_flight = max_in_flight
+        # More than those of a quarter of a second would only wait for each other, and lose their patience over it.
+        self._max_in_flight = max_in_flight if cap is None else min(max_in_flight, cap.most)
         self._scan_items = scan_items
         self._scan = Asker(posters[_SCAN], _SCAN, place, counters, retry, member="Items")
         self._update = Asker(
-            posters[_UPDATE], _UPDATE, place, counters, retry, refusals={_CONDITION_FAILED, _NO_SUCH_KEY}
+            posters[_UPDATE], _UPDATE, place, counters, retry, refusals={_CONDITION_FAILED, _NO_SUCH_KEY}, cap=cap
         )
-        self._delete = Asker(posters[_DELETE], _DELETE, place, counters, retry, refusals={_CONDITION_FAILED})
+        self._delete = Asker(posters[_DELETE], _DELETE, place, counters, retry, refusals={_CONDITION_FAILED}, cap=cap)
 
     async def survey(self, mark: ItemMark) -> Survey:
         """Count the job's items, and those that an earlier run wrote.

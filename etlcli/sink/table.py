@@ -14,8 +14,9 @@ from etlcli.errors import SinkError, Unavailable
 from etlcli.model import AttributeType, CreateOptions, Key, KeyAttribute
 from etlcli.ports import TableSize
 from etlcli.retry import retrying
+from etlcli.sink.calling import called
 from etlcli.sink.names import check_table_name
-from etlcli.sink.translate import Place, from_boto
+from etlcli.sink.translate import ForeignAnswer, Place, from_boto
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -48,6 +49,7 @@ class Table:
         place: The table, and where it is.
         counters: Kept up to date: retries.
         retry: The patience with each call.
+        renew: Looks for other credentials where the client's have expired; raises where there are none.
         clock: Seconds that never go back.
         sleep: Waits so many seconds.
     """
@@ -58,6 +60,7 @@ class Table:
         place: Place,
         counters: Counters,
         retry: RetryPolicy,
+        renew: Callable[[], Awaitable[None]],
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -66,6 +69,7 @@ class Table:
         self._place = place
         self._counters = counters
         self._retry = retry
+        self._renew = renew
         self._clock = clock
         self._sleep = sleep
         self._answered = False
@@ -182,14 +186,16 @@ class Table:
 
         async def once() -> dict[str, Any] | None:
             try:
-                answer: dict[str, Any] = await asyncio.to_thread(method, TableName=self._place.table, **arguments)
+                answer = await called(method, self._renew, TableName=self._place.table, **arguments)
+                if action == "DescribeTable" and "Table" not in answer:
+                    raise ForeignAnswer(200, "an answer that describes no table")
             except ClientError as error:
                 self._answered = True
                 if error.response.get("Error", {}).get("Code") == expected:
                     return None
                 raise from_boto(error, place=self._place, action=action) from error
             except (BotoCoreError, ResponseParserError) as error:
-                raise from_boto(error, place=self._place, action=action) from error
+                raise from_boto(error, place=self._place, action=action, is_known=self._answered) from error
             self._answered = True
             return answer
 

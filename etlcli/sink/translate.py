@@ -6,17 +6,39 @@ botocore's retry rules (``botocore/data/_retry.json``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, SSLError
+import orjson
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    ProxyConnectionError,
+    SSLError,
+)
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from etlcli.errors import ConfigError, EtlError, SinkError, Throttled, Unavailable
+from etlcli.throttling import Reason
 
-__all__ = ["Place", "Verdict", "error_for", "from_boto", "judge", "untrusted_certificate", "words_of"]
+__all__ = [
+    "ForeignAnswer",
+    "Place",
+    "Verdict",
+    "error_for",
+    "from_boto",
+    "judge",
+    "own_document",
+    "reasons_of",
+    "text_of",
+    "untrusted_certificate",
+    "words_of",
+]
 
 
 class Verdict(Enum):
@@ -91,6 +113,18 @@ _UNKNOWN_SIGNER = {
     "UnrecognizedClientException",
 }
 _MESSAGE_CHARACTERS = 300
+_SHOWN_BYTES = 400
+
+# Statuses of which DynamoDB's own always come with a code: without one, whatever stands before it wants something.
+_REFUSALS_ON_THE_WAY = {
+    401: "what stands before DynamoDB (a proxy, a gateway) wants a login",
+    403: "a proxy or a firewall does not let this through: allow the endpoint there, or go another way (HTTPS_PROXY,"
+    " NO_PROXY)",
+    407: "the proxy wants a user and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+}
+
+# What http.client says of a proxy that does not let TLS through.
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?(.*)")
 
 
 def judge(status: int, code: str) -> Verdict:
@@ -100,14 +134,28 @@ def judge(status: int, code: str) -> Verdict:
         status: The HTTP status.
         code: DynamoDB's error code without its namespace; empty where the answer was not DynamoDB's.
     """
-    if code in _VERDICT_OF:
-        return _VERDICT_OF[code]
+    if code:
+        return _VERDICT_OF.get(code, Verdict.PASSING if status >= 500 else Verdict.FINAL)
+    # Something between here and DynamoDB has answered, or has cut or rewritten an answer.
     if status == 413:
         return Verdict.SPLIT
     if status == 429:
         return Verdict.THROTTLED
-    # A 2xx that is no answer of DynamoDB's was cut or rewritten on its way.
-    return Verdict.PASSING if status >= 500 or status == 408 or status < 300 else Verdict.FINAL
+    return Verdict.FINAL if status in _REFUSALS_ON_THE_WAY else Verdict.PASSING
+
+
+def own_document(status: int, body: bytes) -> dict[str, Any] | None:
+    """Read an answer of DynamoDB's: a JSON object, which names an error unless all went well. None for any other."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) and (status == 200 or "__type" in document) else None
+
+
+def text_of(body: bytes) -> str:
+    """What an answer says that is not DynamoDB's, for a message."""
+    return body[:_SHOWN_BYTES].decode(errors="replace").strip() or "an empty answer"
 
 
 def words_of(document: Mapping[str, object]) -> tuple[str, str]:
@@ -117,7 +165,27 @@ def words_of(document: Mapping[str, object]) -> tuple[str, str]:
     return code, str(document.get("message") or document.get("Message") or "")
 
 
-def error_for(verdict: Verdict, status: int, code: str, message: str, *, place: Place, action: str) -> EtlError:
+def reasons_of(document: Mapping[str, object], table: str) -> tuple[Reason, ...]:
+    """Take the reasons out of the body of a throttle on this table; empty where it gives none."""
+    # ThrottlingException spells the member with a small letter, the others with a large one (API reference).
+    listed = document.get("ThrottlingReasons") or document.get("throttlingReasons")
+    return tuple(
+        Reason(str(one["reason"]), str(one.get("resource") or "").rpartition(":table/")[2] or table)
+        for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict) and one.get("reason")
+    )
+
+
+def error_for(
+    verdict: Verdict,
+    status: int,
+    code: str,
+    message: str,
+    reasons: Sequence[Reason] = (),
+    *,
+    place: Place,
+    action: str,
+) -> EtlError:
     """Make the error that a user sees of an error answer, transient or terminal by its verdict.
 
     Args:
@@ -125,15 +193,26 @@ def error_for(verdict: Verdict, status: int, code: str, message: str, *, place: 
         status: The HTTP status.
         code: DynamoDB's error code without its namespace; empty where the answer was not DynamoDB's.
         message: DynamoDB's own words.
+        reasons: Those that it gave for a throttle.
         place: Which table, where.
         action: The API's name of what was asked, for example ``BatchWriteItem``.
     """
     said = f"{code}: {_short(message)}" if code else f"HTTP status {status}: {_short(message)}"
     match verdict:
         case Verdict.THROTTLED:
+            known = reasons or [Reason(code or f"HTTP status {status}", place.table)]
+            words = "; ".join(dict.fromkeys(map(str, known)))
+            cures = "; or ".join(dict.fromkeys(reason.cure for reason in known))
             return Throttled(
-                f"DynamoDB throttles {action} on {place} ({said})",
-                hint="raise the table's capacity or lower --max-writes, then run the same command: it resumes",
+                f"DynamoDB throttles {action} on {place}: {words}" + (f" ({_short(message)})" if message else ""),
+                hint=f"{cures}; then run the same command: it resumes",
+                reasons=known,
+            )
+        case Verdict.PASSING if not code and 300 <= status < 500:
+            return Unavailable(
+                f"what answers {action} on {place} does not speak DynamoDB ({said})",
+                hint=_FOREIGN_HINT,
+                of_service=True,
             )
         case Verdict.PASSING:
             return Unavailable(
@@ -180,13 +259,13 @@ def _final(status: int, code: str, said: str, place: Place, action: str) -> Sink
     if not code:
         return SinkError(
             f"what answers {action} on {place} does not speak DynamoDB ({said})",
-            hint=_NOT_DYNAMODB.get(status, "check the endpoint and, if one is set, HTTPS_PROXY"),
+            hint=_REFUSALS_ON_THE_WAY.get(status, _FOREIGN_HINT),
             of_service=True,
         )
     return SinkError(f"DynamoDB refuses {action} on {place} ({said})")
 
 
-_NOT_DYNAMODB = {407: "the proxy wants a user and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"}
+_FOREIGN_HINT = "check the endpoint and, if one is set, HTTPS_PROXY"
 
 
 def _short(text: str) -> str:
@@ -203,15 +282,46 @@ def untrusted_certificate(place: Place, reason: object) -> SinkError:
     )
 
 
-def from_boto(error: BotoCoreError | ClientError | ResponseParserError, *, place: Place, action: str) -> EtlError:
-    """Translate what a boto3 client raised into an error of ours."""
+class ForeignAnswer(ResponseParserError):  # noqa: N818  read as what came back
+    """An answer to a boto3 client that is not DynamoDB's own, or arrived with damage.
+
+    Args:
+        status: The HTTP status.
+        text: What it says.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def from_boto(
+    error: BotoCoreError | ClientError | ResponseParserError, *, place: Place, action: str, is_known: bool = True
+) -> EtlError:
+    """Translate what a boto3 client raised into an error of ours.
+
+    Args:
+        error: What it raised.
+        place: Which table, where.
+        action: The API's name of what was asked.
+        is_known: Whether DynamoDB has ever answered there. Where it has not, a page with an error is nothing that
+            passes: the address is somebody else's.
+    """
     if isinstance(error, ClientError):
         details = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        code = details.get("Code", "")
-        if code.isdigit():
-            code = ""  # botocore puts the HTTP status where it finds no code in the answer
-        return error_for(judge(status, code), status, code, details.get("Message", ""), place=place, action=action)
+        code, message = details.get("Code", ""), details.get("Message", "")
+        # botocore gives an error's own members beside what all errors have.
+        reasons = reasons_of({**error.response, "__type": code}, place.table)
+        return error_for(judge(status, code), status, code, message, reasons, place=place, action=action)
+    if isinstance(error, ForeignAnswer):
+        verdict = judge(error.status, "")
+        if not is_known and verdict is Verdict.PASSING and 300 <= error.status < 500:
+            verdict = Verdict.FINAL
+        return error_for(verdict, error.status, "", str(error), place=place, action=action)
+    if isinstance(error, ProxyConnectionError) and (refused := _TUNNEL.search(str(error.kwargs.get("error")))):
+        status = int(refused[1])
+        return error_for(judge(status, ""), status, "", refused[2], place=place, action=action)
     if isinstance(error, SSLError):
         return untrusted_certificate(place, error)
     if isinstance(error, BotoConnectionError | HTTPClientError | IncompleteReadError | ResponseParserError):

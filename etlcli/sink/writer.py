@@ -7,16 +7,19 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from etlcli.capacity import write_units
 from etlcli.errors import EtlError, Throttled, TransientError, Unavailable, leading
 from etlcli.ports import Refusal
 from etlcli.sink.batches import Accepted, Problem, batches, halves, read_answer, request, spread
 from etlcli.sink.gate import Gate
 from etlcli.sink.translate import Place, Verdict, error_for
+from etlcli.throttling import count_throttle
 
 if TYPE_CHECKING:
     from etlcli.progress import Counters
     from etlcli.retry import RetryPolicy
     from etlcli.sink.post import Poster
+    from etlcli.sink.write_cap import WriteCap
 
 __all__ = ["ACTION", "Writer"]
 
@@ -26,7 +29,8 @@ ACTION = "BatchWriteItem"
 _BYTES_IN_FLIGHT = 8_000_000
 # A chain without new credentials gives the old ones again; DynamoDB is asked so often whether they are still too old.
 _RENEWALS = 3
-_UNPROCESSED = Problem(Verdict.THROTTLED, 200, "UnprocessedItems", "the table does not take all that is sent")
+# DynamoDB tells which items it did not get to, and not why.
+_UNPROCESSED = Problem(Verdict.THROTTLED, 200, "UnprocessedItems", "it does not get to all that is sent")
 
 
 class Writer:
@@ -38,6 +42,7 @@ class Writer:
         counters: Kept up to date: rows_loaded, throttles, retries, requests_in_flight.
         retry: The waits, and the patience: seconds in which nothing at all was acknowledged.
         max_in_flight: At most so many requests at once, over all calls of ``put``.
+        cap: The bound on writes in a second; None for none.
         clock: Seconds that never go back.
         sleep: Waits so many seconds.
     """
@@ -49,6 +54,7 @@ class Writer:
         counters: Counters,
         retry: RetryPolicy,
         max_in_flight: int,
+        cap: WriteCap | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -58,6 +64,7 @@ class Writer:
         self._counters = counters
         self._retry = retry
         self._max_in_flight = max_in_flight
+        self._cap = cap
         self._clock = clock
         self._sleep = sleep
         self._gate = Gate(max_in_flight, _BYTES_IN_FLIGHT)
@@ -72,7 +79,7 @@ class Writer:
             Unavailable: DynamoDB answered nothing usable for as long.
         """
         refusals: list[Refusal] = []
-        made = list(batches(spread(items)))
+        made = list(batches(spread(items), self._cap.most if self._cap is not None else None))
         todo = iter(made)  # shared by the workers: each takes the next
         workers = min(self._max_in_flight, len(made))
         if workers == 1:
@@ -104,7 +111,7 @@ class Writer:
         while pending:
             batch = pending.pop()
             try:
-                outcome = await self._send(batch)
+                outcome = await self._send(batch, stall)
             except Unavailable as error:
                 pending.append(batch)
                 await self._wait(stall, error)
@@ -123,10 +130,13 @@ class Writer:
             else:
                 refusals.append(Refusal(batch[0], outcome.message or outcome.code))
 
-    async def _send(self, batch: list[bytes]) -> Accepted | Problem:
+    async def _send(self, batch: list[bytes], stall: _Stall) -> Accepted | Problem:
         """Make one request and read its answer; with expired credentials, again with new ones."""
         body = request(self._place.table, batch)
         for renewals_left in range(_RENEWALS, -1, -1):
+            if self._cap is not None:
+                # What the user's own bound takes is no time in which DynamoDB did nothing.
+                stall.since += await self._cap.take(write_units(batch))
             self._counters.requests_in_flight += 1
             try:
                 answer = await self._poster.post(body)
@@ -155,7 +165,7 @@ class Writer:
         if now + pause - max(stall.since, self._acknowledged_at) > self._retry.patience:
             raise error
         if isinstance(error, Throttled):
-            self._counters.throttles += 1
+            count_throttle(self._counters, error)
         else:
             self._counters.retries += 1
         await self._sleep(pause)

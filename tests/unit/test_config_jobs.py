@@ -349,6 +349,14 @@ def test_one_cache_for_all_jobs(tmp_path: Path) -> None:
     assert resolve_job(settings, "other").cache == "own"
 
 
+def test_the_flag_beats_the_job_s_bound_on_writes_and_that_the_one_for_all(tmp_path: Path) -> None:
+    settings = make(tmp_path, "[destination]\nmax_writes = 1000\n[tables.orders]\nmax_writes = 50\n")
+    assert resolve_job(settings, "movies").max_writes == 1000
+    assert resolve_job(settings, "orders").max_writes == 50
+    assert resolve_job(settings, "orders", JobFlags(max_writes="7")).max_writes == 7
+    assert resolve_job(make(tmp_path, ""), "movies").max_writes is None
+
+
 def test_a_query_has_the_name_that_it_is_given(settings: Settings) -> None:
     job = resolve_job(settings, "Top films", JobFlags(query=" select 1 "))
     assert job.name == "Top films"
@@ -400,6 +408,7 @@ def test_another_table_that_would_be_the_same_job(settings: Settings, tmp_path: 
         ("m", JobFlags(ttl="soon"), "--ttl has to be a duration such as"),
         ("m", JobFlags(destination="a b"), "--destination has to be a DynamoDB table's name: 3 to 255 letters"),
         ("m", JobFlags(destination="ab"), "--destination has to be"),
+        ("m", JobFlags(max_writes="0"), "--max-writes has to be at least 1; found "),
         (
             "m",
             JobFlags(cache="a/b"),

@@ -232,6 +232,8 @@ def test_settings_cannot_be_changed(load: Loader) -> None:
             "[tables.m]\nmax_deletes = 'half'",
             'has to be a number of items, or a percentage such as "50%"; found "half"',
         ),
+        ("[tables.m]\nmax_writes = 0", "has to be at least 1; found 0"),
+        ("[destination]\nmax_writes = 'fast'", 'has to be a whole number; found "fast"'),
         ("[tables.m]\noverlap = '5 years'", 'has to be a duration such as "5m" for times, or a number for numbers'),
         ("[tables.m]\noverlap = -1", "has to be a duration such as"),
         ("[tables.m]\nschema_contract = 'strict'", 'has to be "evolve" or "freeze"; found "strict"'),
@@ -287,6 +289,7 @@ def test_unknown_keys_come_with_the_list_of_keys(load: Loader) -> None:
         ("destination", "point_in_time_recovery", "yes", True),
         ("destination", "deletion_protection", "0", False),
         ("destination", "ttl_attribute", "x", "x"),
+        ("destination", "max_writes", "250", 250),
         ("state", "table", "my-state", "my-state"),
         ("state", "enabled", "no", False),
         ("prices", "dynamodb_write", "1.25", Decimal("1.25")),
@@ -304,7 +307,7 @@ def test_a_variable_for_every_scalar_option(load: Loader, section: str, key: str
 
 def test_no_scalar_option_is_left_out_above() -> None:
     reachable = [option for section in SECTIONS.values() for option in section.options.values() if option.environment]
-    assert len(reachable) == 19
+    assert len(reachable) == 20
     assert all(option.kind.scalar for option in reachable)
     assert not SECTIONS["tables"].options["where"].environment
 

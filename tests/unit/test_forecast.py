@@ -17,6 +17,7 @@ import pytest
 
 from etlcli import extraction
 from etlcli.cache import packed
+from etlcli.capacity import read_units, write_units
 from etlcli.cli.render_plan import duration, money, plan_text
 from etlcli.config import load_settings
 from etlcli.encoding import PLAIN, EncodingOptions, Recipe, Transform, item_size
@@ -37,7 +38,6 @@ from etlcli.forecast import (
 from etlcli.forecast.figures import Sample, Tally, Usage, scaled
 from etlcli.forecast.reading import SAMPLE_ROWS
 from etlcli.forecast.stand_ins import RehearsedCache
-from etlcli.forecast.units import read_units, write_units
 from etlcli.model import Incremental, Job, Key, KeyAttribute, Relation, Selection, Share
 from etlcli.ports import Cache
 from etlcli.progress import Counters

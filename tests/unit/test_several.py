@@ -49,6 +49,8 @@ def test_figures_are_added_up_and_every_field_is_there() -> None:
         ended("aaa", rows_extracted=5, rows_loaded=3, rows_rejected=2, chunks_stored=1, momento_operations=9),
         ended("bbb", rows_extracted=10, rows_loaded=9, rows_dropped=1, chunks_stored=4, throttles=2, retries=1),
     ]
+    jobs[0].summary["throttle_reasons"] = {"UnprocessedItems": {"aaa": 1, "bbb": 2}}
+    jobs[1].summary["throttle_reasons"] = {"A": {"x": 3}}
     summary, code = combine("run", jobs, 3.25)
     of_one = {"mode", "schema_changes", "watermark", "rejects", "resumed", "verification"}
     assert summary.keys() >= jobs[0].summary.keys() - of_one
@@ -56,6 +58,7 @@ def test_figures_are_added_up_and_every_field_is_there() -> None:
     assert [summary[f"rows_{what}"] for what in ("extracted", "loaded", "rejected", "dropped")] == [15, 12, 2, 1]
     assert (summary["chunks"], summary["momento_operations"], summary["throttles"], summary["retries"]) == (5, 9, 2, 1)
     assert (summary["status"], summary["error"], code) == ("rejected_rows", None, ExitCode.REJECTED_ROWS)
+    assert summary["throttle_reasons"] == {"UnprocessedItems": {"aaa": 1, "bbb": 2}, "A": {"x": 3}}
     assert summary["duration_seconds"] == 3.25
     assert summary["jobs"] == [job.summary for job in jobs]
     assert summary["not_begun"] == []

@@ -91,9 +91,18 @@ def test_an_answer_of_nothing_unprocessed() -> None:
         (503, b"", Verdict.PASSING, ""),
         (429, b"slow down", Verdict.THROTTLED, ""),
         (413, b"too large", Verdict.SPLIT, ""),
+        # Not DynamoDB's own: it passes, unless whoever stands before it says no.
+        (302, b"", Verdict.PASSING, ""),
+        (400, b"", Verdict.PASSING, ""),
+        (400, b"{}", Verdict.PASSING, ""),
+        (400, b'{"__type":"com.amazonaws.dyn', Verdict.PASSING, ""),
+        (400, b'["__type"]', Verdict.PASSING, ""),
+        (404, b"<html>default backend</html>", Verdict.PASSING, ""),
+        (504, b"<html>", Verdict.PASSING, ""),
+        (401, b"", Verdict.FINAL, ""),
         (403, b"<html>", Verdict.FINAL, ""),
-        (301, b"", Verdict.FINAL, ""),
-        (400, b"{}", Verdict.FINAL, ""),
+        (403, b'{"message":"Forbidden"}', Verdict.FINAL, ""),
+        (407, b"<html>", Verdict.FINAL, ""),
     ],
 )
 def test_an_error_answer(status: int, body: bytes, verdict: Verdict, code: str) -> None:

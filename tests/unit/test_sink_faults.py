@@ -305,6 +305,12 @@ def test_throttles_are_waited_out_and_counted(code: str) -> None:
         pytest.param(error("ServiceUnavailable", status=503), id="503"),
         pytest.param(error("TransactionInProgressException"), id="transaction in progress"),
         pytest.param(answers(502, b"<html>Bad Gateway</html>"), id="gateway's page"),
+        pytest.param(answers(503, b"<html></html>", **{"Content-Type": "text/html"}), id="balancer's page"),
+        pytest.param(answers(504, b""), id="an error without a word"),
+        pytest.param(answers(400, b""), id="a refusal without a word"),
+        pytest.param(answers(400, b'{"__type":"com.amazonaws.dynamodb.v20120810#Val'), id="truncated error"),
+        pytest.param(answers(404, b"<html>default backend</html>"), id="a gateway's that has lost its way"),
+        pytest.param(answers(302, b"", Location="http://127.0.0.1:1/"), id="portal's redirection"),
         pytest.param(answers(200, b"<html>Please sign in</html>"), id="portal's page"),
         pytest.param(answers(200, b""), id="nothing"),
         pytest.param(answers(200, b"{}"), id="no word of the unprocessed"),
@@ -363,8 +369,9 @@ def test_patience_runs_out(fault: Step, kind: type[EtlError]) -> None:
 def test_unprocessed_items_for_ever_are_a_throttle() -> None:
     responder = Responder()
     responder.forever = unprocessed(responder, lambda _it: False)
-    with pytest.raises(Throttled, match="movies"):
+    with pytest.raises(Throttled, match="movies.*no reason") as caught:
         serve(responder, lambda sink: sink.put(items(3)), retry=HASTY)
+    assert "CloudWatch" in (caught.value.hint or "")
 
 
 def test_nobody_there() -> None:
@@ -511,8 +518,45 @@ def test_a_refusal_of_everything_ends_at_once(code: str, words: str) -> None:
 
 def test_what_does_not_speak_dynamodb() -> None:
     responder = Responder(forever=answers(404, b"<html>nginx</html>"))
-    with pytest.raises(SinkError, match="does not speak DynamoDB"):
+    with pytest.raises(Unavailable, match="does not speak DynamoDB") as caught:
+        serve(responder, lambda sink: sink.put(items(3)), retry=HASTY)
+    assert "endpoint" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, b"<html>Who are you?</html>", "login"),
+        (403, b"<html>Blocked by policy</html>", "NO_PROXY"),
+        (403, b'{"message":"Forbidden"}', "NO_PROXY"),
+        (407, b"", "USER:PASSWORD"),
+    ],
+)
+def test_a_proxy_that_refuses_is_told_of_at_once(status: int, body: bytes, words: str) -> None:
+    responder = Responder(forever=answers(status, body))
+    with pytest.raises(SinkError, match=f"HTTP status {status}") as caught:
         serve(responder, lambda sink: sink.put(items(3)))
+    assert len(responder.calls) == 1
+    assert words in (caught.value.hint or "")
+
+
+def test_reasons_of_throttles_are_counted_and_told_where_patience_ends() -> None:
+    resource = "arn:aws:dynamodb:eu-west-1:123456789012:table/movies"
+    reason = {"reason": "TableWriteKeyRangeThroughputExceeded", "resource": resource}
+    document = {"__type": "x#ProvisionedThroughputExceededException", "ThrottlingReasons": [reason]}
+    responder, counters = Responder(*[answers(400, orjson.dumps(document))] * 4), Counters()
+    responder.script.append(unprocessed(responder, lambda it: int(it["id"]["N"]) % 2 == 0))
+    serve(responder, lambda sink: sink.put(items(20)), counters=counters)
+    assert responder.numbers == list(range(20))
+    assert counters.throttles == 5
+    assert counters.throttle_reasons == {
+        "TableWriteKeyRangeThroughputExceeded": {"movies": 4},
+        "UnprocessedItems": {"movies": 1},
+    }
+    responder = Responder(forever=answers(400, orjson.dumps(document)))
+    with pytest.raises(Throttled, match="one hot key range") as caught:
+        serve(responder, lambda sink: sink.put(items(20)), retry=HASTY)
+    assert "hash key" in (caught.value.hint or "")
 
 
 def test_requests_in_flight_stay_under_their_bound_over_all_puts() -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ProxyConnectionError,
+    ReadTimeoutError,
+)
 from botocore.parsers import ResponseParserError
 
 from etlcli.errors import ConfigError, EtlError, SinkError, Throttled, Unavailable, UsageError
@@ -15,7 +21,7 @@ from etlcli.model import CREATE_DEFAULTS, CreateOptions, Key, KeyAttribute
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy
 from etlcli.sink.table import Table
-from etlcli.sink.translate import Place
+from etlcli.sink.translate import ForeignAnswer, Place
 
 PLACE = Place("movies", "http://127.0.0.1:1")
 KEY = Key(KeyAttribute("order_id", "N"), KeyAttribute("line", "S"))
@@ -84,12 +90,20 @@ class Clock:
         self.waits.append(seconds)
 
 
+async def renewed() -> None:
+    """New credentials are found at once."""
+
+
 def table(
-    client: StubClient, clock: Clock | None = None, counters: Counters | None = None, patience: float = 5
+    client: StubClient,
+    clock: Clock | None = None,
+    counters: Counters | None = None,
+    patience: float = 5,
+    renew: Callable[[], Awaitable[None]] = renewed,
 ) -> Table:
     clock = clock or Clock()
     policy = RetryPolicy(patience, base=0.001, ceiling=0.001)
-    return Table(cast(Any, client), PLACE, counters or Counters(), policy, clock=clock, sleep=clock.sleep)
+    return Table(cast(Any, client), PLACE, counters or Counters(), policy, renew, clock=clock, sleep=clock.sleep)
 
 
 def test_the_key_of_a_table() -> None:
@@ -204,7 +218,7 @@ def test_a_wrong_name_asks_nobody() -> None:
     client = StubClient()
     place = Place("no", "http://127.0.0.1:1")
     with pytest.raises(UsageError):
-        asyncio.run(Table(cast(Any, client), place, Counters(), RetryPolicy()).create(KEY, CREATE_DEFAULTS))
+        asyncio.run(Table(cast(Any, client), place, Counters(), RetryPolicy(), renewed).create(KEY, CREATE_DEFAULTS))
     assert client.calls == []
 
 
@@ -216,10 +230,15 @@ def test_a_wrong_name_asks_nobody() -> None:
         (fault("ExpiredTokenException"), SinkError, "expired"),
         (fault("LimitExceededException", message="256 tables"), SinkError, "256 tables"),
         (fault("ValidationException", message="tag"), SinkError, "tag"),
-        (fault("404", 404), SinkError, "does not speak DynamoDB"),
+        (ForeignAnswer(404, "<html>nginx</html>"), SinkError, "does not speak DynamoDB"),
+        (ForeignAnswer(407, ""), SinkError, "407"),
         (fault("ThrottlingException"), Throttled, "throttles"),
         (fault("InternalServerError", 500), Unavailable, "movies at http"),
-        (fault("502", 502), Unavailable, "502"),
+        (ForeignAnswer(502, "<html>"), Unavailable, "502"),
+        (ForeignAnswer(400, ""), SinkError, "does not speak DynamoDB"),
+        (ProxyConnectionError(proxy_url="http://p", error="Tunnel connection failed: 407 Auth"), SinkError, "407"),
+        (ProxyConnectionError(proxy_url="http://p", error="Tunnel connection failed: 503 Busy"), Unavailable, "503"),
+        (ProxyConnectionError(proxy_url="http://p", error="refused"), Unavailable, "proxy"),
         (EndpointConnectionError(endpoint_url="http://127.0.0.1:1"), Unavailable, "127.0.0.1"),
         (ReadTimeoutError(endpoint_url="http://127.0.0.1:1"), Unavailable, "127.0.0.1"),
         (ResponseParserError("<html>"), Unavailable, "html"),
@@ -233,7 +252,37 @@ def test_errors_are_translated(error: Exception, kind: type[EtlError], words: st
 
 def test_what_passes_is_tried_again() -> None:
     counters = Counters()
-    passing = [fault("ThrottlingException"), fault("InternalServerError", 500), ResponseParserError("<html>")]
+    passing = [
+        fault("ThrottlingException"),
+        fault("InternalServerError", 500),
+        ResponseParserError("<html>"),
+        ForeignAnswer(200, "<html>Please sign in</html>"),
+        ForeignAnswer(503, ""),
+        # By now DynamoDB has answered here: it is not a wrong address.
+        ForeignAnswer(404, "<html>default backend</html>"),
+        ForeignAnswer(400, ""),
+        {},
+    ]
     client = StubClient(describe_table=[*passing, described("ACTIVE")])
     assert asyncio.run(table(client, counters=counters).key()) == KEY
-    assert counters.retries == 3
+    assert counters.retries == len(passing)
+
+
+def test_expired_credentials_are_renewed() -> None:
+    expired, asked = fault("ExpiredTokenException"), 0
+
+    async def renew() -> None:
+        nonlocal asked
+        asked += 1
+
+    client = StubClient(describe_table=[expired, expired, described("ACTIVE")])
+    assert asyncio.run(table(client, renew=renew).key()) == KEY
+    assert asked == 2
+
+
+def test_credentials_that_stay_expired() -> None:
+    client = StubClient(describe_table=[fault("ExpiredTokenException")])
+    with pytest.raises(SinkError, match="expired") as caught:
+        asyncio.run(table(client).key())
+    assert caught.value.hint
+    assert len(client.calls) == 4

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import pytest
+from botocore.credentials import Credentials as BotoCredentials
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from etlcli.errors import ConfigError, EtlError, SinkError, Throttled, Unavailable, UsageError
@@ -24,8 +25,10 @@ from etlcli.report import Report
 from etlcli.retry import RetryPolicy
 from etlcli.sink import state as adapter
 from etlcli.sink.connect import Connection
+from etlcli.sink.credentials import Credentials
 from etlcli.sink.settings import DynamoDBSettings
 from etlcli.sink.state import DynamoDBState
+from etlcli.sink.translate import ForeignAnswer
 from etlcli.state import (
     Claim,
     Held,
@@ -312,7 +315,11 @@ PASSING = [
     fault("ProvisionedThroughputExceededException"),
     fault("ThrottlingException"),
     fault("InternalServerError", 500),
+    fault("ExpiredTokenException"),
     EndpointConnectionError(endpoint_url="http://127.0.0.1:1"),
+    ForeignAnswer(200, "<html>Please sign in</html>"),
+    ForeignAnswer(504, "<html>"),
+    ForeignAnswer(400, ""),
     LOST,
 ]
 THERE = {
@@ -333,7 +340,8 @@ class Stubbed:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: list[Any]) -> None:
         self.client = StubClient(**{"describe_table": [THERE], **answers})
         self.counters = Counters()
-        connection = Connection(cast(Any, self.client), cast(Any, None), "http://127.0.0.1:1", "eu-west-1", None, None)
+        credentials = Credentials(BotoCredentials("AKID", "hush"), lambda: BotoCredentials("AKID", "hush"))
+        connection = Connection(cast(Any, self.client), credentials, "http://127.0.0.1:1", "eu-west-1", None, None)
         monkeypatch.setattr(adapter, "connect", lambda *_: connection)
 
     def use(self, use: Callable[[DynamoDBState], Awaitable[T]], patience: float = 5.0) -> T:
@@ -426,8 +434,13 @@ def test_what_passes_is_tried_again_and_counted(monkeypatch: pytest.MonkeyPatch)
         assert await store.fetch_progress("movies", "r") == frozenset()
 
     stub.use(use)
-    assert stub.counters.retries == 3 * len(PASSING)
+    # Renewed credentials are no retry.
+    assert stub.counters.retries == 3 * (len(PASSING) - 1)
     assert stub.counters.throttles == 3 * 2
+    assert stub.counters.throttle_reasons == {
+        "ProvisionedThroughputExceededException": {"the-state": 3},
+        "ThrottlingException": {"the-state": 3},
+    }
 
 
 @pytest.mark.parametrize(
