@@ -34,8 +34,9 @@ _NO_SUCH_TABLE = "ResourceNotFoundException"
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 
 _WITHOUT = (
-    "extract, inspect-cache, create-table, plan and verify do not need it. Allow dynamodb:CreateTable and"
-    " dynamodb:DescribeTable on it, or have it made beforehand (on demand, hash key job (S), range key entry (S)).\n"
+    "extract, inspect-cache, create-table, plan and verify do not need it. Allow dynamodb:DescribeTable, GetItem,"
+    " Query, PutItem, UpdateItem and DeleteItem on it, and CreateTable and UpdateTimeToLive, unless it is made"
+    " beforehand (on demand, hash key job (S), range key entry (S)).\n"
     "[state] enabled = false does without: run and load then work, but nothing keeps two of them apart, a run that was"
     " stopped begins anew, there is no history, and incremental and replace runs are refused."
 )
@@ -225,7 +226,9 @@ class StateTable:
         try:
             found = await self._administration(hurry_seconds).key()
         except SinkError as error:
-            raise SinkError(f"the state table cannot be used: {error.message}", hint=_WITHOUT) from error
+            if error.of_service:
+                raise
+            raise _unusable("used", error) from error
         if found is None:
             return False
         self._check(found)
@@ -240,8 +243,10 @@ class StateTable:
             # It may be there nevertheless: made by somebody else, or made by us without the right to set its expiry,
             # which only keeps it small.
             found = await administration.key()
+            if found is None and error.of_service:
+                raise
             if found is None:
-                raise SinkError(f"the state table cannot be made: {error.message}", hint=_WITHOUT) from error
+                raise _unusable("made", error) from error
             self._check(found)
 
     def _check(self, found: Key) -> None:
@@ -250,7 +255,7 @@ class StateTable:
                 f"{self._place} is there with another key than the state needs\n"
                 f"  the table's: {found}\n"
                 f"  the state's: {STATE_KEY}",
-                hint="Choose another table for the state: [state] table",
+                hint='Choose another table for the state: [state] table = "NAME", which is made when first needed.',
             )
 
     async def _call(self, action: str, arguments: dict[str, Any], hurry_seconds: float | None = None) -> Answer:
@@ -300,10 +305,13 @@ class StateTable:
             if code == _NO_SUCH_TABLE:
                 raise SinkError(
                     f"the state table is gone: {self._place} was deleted while it was in use",
-                    hint="Run the same command: it makes the table anew. What it held is lost: progress, watermarks and"
-                    " history.",
+                    hint="Run the same command: it makes the table anew. What it held is lost: progress, watermarks,"
+                    " marks and history.",
                 ) from error
-            raise self._translated(error, action) from error
+            translated = self._translated(error, action)
+            if isinstance(translated, SinkError) and not translated.of_service:
+                translated = _unusable("used", translated)
+            raise translated from error
         except (BotoCoreError, ResponseParserError) as error:
             raise self._translated(error, action) from error
         return answer
@@ -313,6 +321,11 @@ class StateTable:
         if isinstance(translated, Throttled):
             count_throttle(self._counters, translated)
         return translated
+
+
+def _unusable(what_for: str, error: SinkError) -> SinkError:
+    """Say of a refusal that it is the state table's, and how to do without."""
+    return SinkError(f"the state table cannot be {what_for}: {error.message}", hint=_WITHOUT)
 
 
 def _placeholders(expressions: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -140,11 +140,19 @@ class Table:
 
     async def _expire_by(self, attribute: str) -> None:
         # Asked first, since switching on what is on already is an error.
+        if await self._expires_by(attribute):
+            return
+        try:
+            await self._call("UpdateTimeToLive", TimeToLiveSpecification={"Enabled": True, "AttributeName": attribute})
+        except SinkError:
+            # The answer to a first try may have been lost: then it is on by now.
+            if not await self._expires_by(attribute):
+                raise
+
+    async def _expires_by(self, attribute: str) -> bool:
         answer = await self._call("DescribeTimeToLive") or {}
         found = answer.get("TimeToLiveDescription", {})
-        if found.get("TimeToLiveStatus") in {"ENABLING", "ENABLED"} and found.get("AttributeName") == attribute:
-            return
-        await self._call("UpdateTimeToLive", TimeToLiveSpecification={"Enabled": True, "AttributeName": attribute})
+        return found.get("TimeToLiveStatus") in {"ENABLING", "ENABLED"} and found.get("AttributeName") == attribute
 
     async def _settle(self, *, appearing: bool = False) -> TableDescriptionTypeDef | None:
         """Describe the table once it is neither coming nor going.
@@ -195,7 +203,7 @@ class Table:
                     return None
                 raise from_boto(error, place=self._place, action=action) from error
             except (BotoCoreError, ResponseParserError) as error:
-                raise from_boto(error, place=self._place, action=action, is_known=self._answered) from error
+                raise from_boto(error, place=self._place, action=action) from error
             self._answered = True
             return answer
 

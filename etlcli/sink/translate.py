@@ -295,18 +295,8 @@ class ForeignAnswer(ResponseParserError):  # noqa: N818  read as what came back
         self.status = status
 
 
-def from_boto(
-    error: BotoCoreError | ClientError | ResponseParserError, *, place: Place, action: str, is_known: bool = True
-) -> EtlError:
-    """Translate what a boto3 client raised into an error of ours.
-
-    Args:
-        error: What it raised.
-        place: Which table, where.
-        action: The API's name of what was asked.
-        is_known: Whether DynamoDB has ever answered there. Where it has not, a page with an error is nothing that
-            passes: the address is somebody else's.
-    """
+def from_boto(error: BotoCoreError | ClientError | ResponseParserError, *, place: Place, action: str) -> EtlError:
+    """Translate what a boto3 client raised into an error of ours."""
     if isinstance(error, ClientError):
         details = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -315,10 +305,7 @@ def from_boto(
         reasons = reasons_of({**error.response, "__type": code}, place.table)
         return error_for(judge(status, code), status, code, message, reasons, place=place, action=action)
     if isinstance(error, ForeignAnswer):
-        verdict = judge(error.status, "")
-        if not is_known and verdict is Verdict.PASSING and 300 <= error.status < 500:
-            verdict = Verdict.FINAL
-        return error_for(verdict, error.status, "", str(error), place=place, action=action)
+        return error_for(judge(error.status, ""), error.status, "", str(error), place=place, action=action)
     if isinstance(error, ProxyConnectionError) and (refused := _TUNNEL.search(str(error.kwargs.get("error")))):
         status = int(refused[1])
         return error_for(judge(status, ""), status, "", refused[2], place=place, action=action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.integration.command_line import CommandLine
 from tests.integration.world import nobody_waits, play_both, small_chunks
 
 __all__ = ["nobody_waits", "play_both", "small_chunks"]
+from tests.integration.faulty_dynamodb import FaultyDynamoDB
 
 
 @pytest.fixture
@@ -23,3 +25,10 @@ def command_line(stack: Stack, schema: Schema, tmp_path: Path) -> CommandLine:
 def bare(stack: Stack, tmp_path: Path) -> CommandLine:
     """Commands without any configuration, but for where the session's embedded stack lives."""
     return CommandLine({"MOMENTO_ETL_LOCAL_DIR": str(stack.folder)}, tmp_path)
+
+
+@pytest.fixture
+def faulty_dynamodb(stack: Stack) -> Iterator[FaultyDynamoDB]:
+    """A DynamoDB before the session's own, which is good until its ``faults(rate, seed)`` is called."""
+    with FaultyDynamoDB(stack.dynamodb_url) as server:
+        yield server

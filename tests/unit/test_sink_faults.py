@@ -369,7 +369,7 @@ def test_patience_runs_out(fault: Step, kind: type[EtlError]) -> None:
 def test_unprocessed_items_for_ever_are_a_throttle() -> None:
     responder = Responder()
     responder.forever = unprocessed(responder, lambda _it: False)
-    with pytest.raises(Throttled, match="movies.*no reason") as caught:
+    with pytest.raises(Throttled, match=r"movies.*no reason") as caught:
         serve(responder, lambda sink: sink.put(items(3)), retry=HASTY)
     assert "CloudWatch" in (caught.value.hint or "")
 

@@ -186,6 +186,22 @@ def test_expiry_that_is_on_already_is_left_alone() -> None:
     assert client.named("update_time_to_live") == []
 
 
+def test_expiry_that_was_switched_on_by_a_try_whose_answer_was_lost_is_on() -> None:
+    off = {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}
+    on = {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLING", "AttributeName": "gone_at"}}
+    refused = fault("ValidationException", message="TimeToLive is already enabled")
+    lost = ReadTimeoutError(endpoint_url="http://127.0.0.1:1")
+
+    def client(then: Any) -> StubClient:
+        return StubClient(
+            describe_table=[described("ACTIVE")], describe_time_to_live=[off, then], update_time_to_live=[lost, refused]
+        )
+
+    asyncio.run(table(client(on)).create(KEY, CreateOptions(ttl_attribute="gone_at")))
+    with pytest.raises(SinkError, match="already enabled"):
+        asyncio.run(table(client(off)).create(KEY, CreateOptions(ttl_attribute="gone_at")))
+
+
 def test_backups_that_are_not_ready_yet_are_asked_for_again() -> None:
     client = StubClient(
         describe_table=[described("ACTIVE")],
@@ -230,12 +246,11 @@ def test_a_wrong_name_asks_nobody() -> None:
         (fault("ExpiredTokenException"), SinkError, "expired"),
         (fault("LimitExceededException", message="256 tables"), SinkError, "256 tables"),
         (fault("ValidationException", message="tag"), SinkError, "tag"),
-        (ForeignAnswer(404, "<html>nginx</html>"), SinkError, "does not speak DynamoDB"),
+        (ForeignAnswer(404, "<html>nginx</html>"), Unavailable, "does not speak DynamoDB"),
         (ForeignAnswer(407, ""), SinkError, "407"),
         (fault("ThrottlingException"), Throttled, "throttles"),
         (fault("InternalServerError", 500), Unavailable, "movies at http"),
         (ForeignAnswer(502, "<html>"), Unavailable, "502"),
-        (ForeignAnswer(400, ""), SinkError, "does not speak DynamoDB"),
         (ProxyConnectionError(proxy_url="http://p", error="Tunnel connection failed: 407 Auth"), SinkError, "407"),
         (ProxyConnectionError(proxy_url="http://p", error="Tunnel connection failed: 503 Busy"), Unavailable, "503"),
         (ProxyConnectionError(proxy_url="http://p", error="refused"), Unavailable, "proxy"),
@@ -258,7 +273,6 @@ def test_what_passes_is_tried_again() -> None:
         ResponseParserError("<html>"),
         ForeignAnswer(200, "<html>Please sign in</html>"),
         ForeignAnswer(503, ""),
-        # By now DynamoDB has answered here: it is not a wrong address.
         ForeignAnswer(404, "<html>default backend</html>"),
         ForeignAnswer(400, ""),
         {},

@@ -412,6 +412,33 @@ def test_a_table_that_cannot_be_made_says_what_works_without(
         assert words in hint
 
 
+@pytest.mark.parametrize(
+    ("action", "use"),
+    [
+        ("get_item", lambda store: store.fetch_mark("movies")),
+        ("query", lambda store: store.fetch_progress("movies", "r")),
+        ("put_item", lambda store: store.move_watermark("movies", Watermark("c", "int", "1", "r", NOW), 0)),
+        ("update_item", lambda store: store.acknowledge("movies", "r", [1])),
+    ],
+)
+def test_a_right_that_is_missing_is_told_with_all_the_others(
+    monkeypatch: pytest.MonkeyPatch, action: str, use: Callable[[DynamoDBState], Awaitable[object]]
+) -> None:
+    with pytest.raises(SinkError, match=r"the state table cannot be used: .*may not call") as caught:
+        Stubbed(monkeypatch, **{action: [DENIED]}).use(use)
+    for words in ("GetItem, Query, PutItem, UpdateItem and DeleteItem", "[state] enabled = false"):
+        assert words in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("action", ["describe_table", "get_item"])
+def test_credentials_that_are_wrong_are_not_the_tables_fault(monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    stub = Stubbed(monkeypatch, **{action: [fault("UnrecognizedClientException")]})
+    with pytest.raises(SinkError, match="does not accept the AWS credentials") as caught:
+        stub.use(lambda store: store.acquire("movies", CLAIM, LeaseWatch()))
+    assert "access key" in (caught.value.hint or "")
+    assert caught.value.of_service
+
+
 def test_a_table_whose_expiry_cannot_be_set_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     stub = Stubbed(monkeypatch, describe_table=[MISSING, THERE], update_time_to_live=[DENIED])
     assert stub.use(lambda store: store.prepare()) is True
