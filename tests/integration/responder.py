@@ -21,6 +21,7 @@ __all__ = ["Responder"]
 _PUT = b'"PutRequest"'
 _EMPTY: dict[str, dict[str, Any]] = {
     "BatchGetItem": {"Responses": {}, "UnprocessedKeys": {}},
+    "DeleteItem": {},
     "DescribeTimeToLive": {},
     "GetItem": {},
     "PutItem": {},

@@ -221,24 +221,22 @@ def test_a_table_of_runs_fits_the_screen(command_line: CommandLine, schema: Sche
 # --- A state table that is not as it should be
 
 
-def went_on(result: Result) -> None:
-    """It moved its rows, and said once that and why it leaves no history."""
-    assert result.json["rows_loaded"] == 9, str(result)
-    warnings = [text for text in result.json["warnings"] if GOES_ON in text]
-    assert len(warnings) == 1, str(result)
-    assert "[state] enabled = false" in warnings[0]
-    assert result.err.count(GOES_ON) == 1, str(result)
+def stood_still(result: Result, responder: Responder | None = None) -> None:
+    """Without a lease it has moved nothing, and it says what works without one, and how to do without."""
+    assert (result.json["rows_extracted"], result.json["rows_loaded"], result.json["run_id"]) == (0, 0, None)
+    assert responder is None or responder.items == 0
+    hint = result.json["error"]["hint"]
+    assert "extract, inspect-cache, create-table, plan and verify do not need it" in hint, result
+    assert "[state] enabled = false" in hint, result
 
 
 @pytest.mark.usefixtures("films")
 def test_a_table_of_that_name_that_is_the_users(command_line: CommandLine, unique: str, to: tuple[str, ...]) -> None:
     taken = command_line.given(MOMENTO_ETL_STATE_TABLE=unique)
     command_line("create-table", "films", "--destination", unique)
-    result = taken("run", *to, "--output", "json")
-    went_on(result)
-    assert "another key" in result.json["warnings"][0]
-    for needs in (("--mode", "replace"), ("--schema-contract", "freeze")):
+    for needs in ((), ("--mode", "replace"), ("--schema-contract", "freeze")):
         failed = taken.fails("run", *to, *needs, code=2)
+        assert "another key" in failed.json["error"]["message"]
         assert failed.json["rows_extracted"] == 0
     assert taken.fails("history", code=2).json["error"]["hint"]
 
@@ -249,18 +247,21 @@ def test_a_user_who_may_not_do_it(command_line: CommandLine, to: tuple[str, ...]
     with Responder(deny=[f"{action}:{state_table(command_line)}"]) as responder:
         limited = command_line.given(AWS_ENDPOINT_URL_DYNAMODB=responder.url)
         limited("create-table", *to[1:2], *to[4:])
-        if action == "Query":
-            limited("run", *to)  # there is a table to be asked
-        went_on(limited("run", *to, "--output", "json"))
-        if action in ("DescribeTable", "Query"):
-            failed = limited.fails("run", *to, "--schema-contract", "freeze", code=1)
-            assert (failed.json["rows_extracted"], failed.json["run_id"]) == (0, None)
+        limited("extract", *to[:4])
+        stood_still(limited.fails("run", *to, code=1), responder)
+        went = limited.given(MOMENTO_ETL_STATE_ENABLED="false")("run", *to, "--output", "json")
+        assert went.json["rows_loaded"] == responder.items == 9
 
 
 @pytest.mark.usefixtures("films")
-def test_a_table_that_does_not_answer_does_not_keep_a_run(command_line: CommandLine, to: tuple[str, ...]) -> None:
-    with Responder(PutItem=0) as responder:
-        went_on(command_line.given(AWS_ENDPOINT_URL_DYNAMODB=responder.url)("run", *to, "--output", "json"))
+def test_a_history_that_is_not_answered_does_not_keep_a_run(command_line: CommandLine, to: tuple[str, ...]) -> None:
+    with Responder(PutItem=1) as responder:  # the lease
+        result = command_line.given(AWS_ENDPOINT_URL_DYNAMODB=responder.url)("run", *to, "--output", "json")
+    assert result.json["rows_loaded"] == 9, str(result)
+    warnings = [text for text in result.json["warnings"] if GOES_ON in text]
+    assert len(warnings) == 1, str(result)
+    assert "[state] enabled = false" in warnings[0]
+    assert result.err.count(GOES_ON) == 1, str(result)
 
 
 @pytest.mark.usefixtures("films")
@@ -269,10 +270,10 @@ def test_an_interrupted_run_is_recorded_as_one(command_line: CommandLine, to: tu
     with Responder(BatchWriteItem=0) as responder:
         process = command_line.given(AWS_ENDPOINT_URL_DYNAMODB=responder.url).start("run", *to, "--output", "json")
         responder.wait_for("BatchWriteItem", 1)
-        responder.wait_for("PutItem", 2)
+        responder.wait_for("PutItem", 3)  # the lease, the job's name, the run
         process.send_signal(signal.SIGINT)
         result = command_line.finish(process, "run")
-        assert responder.calls["PutItem"] == 3
+        assert responder.calls["PutItem"] == 4
         assert b'"interrupted"' in responder.last["PutItem"]
     assert result.code == 130, str(result)
     noiseless(result)
@@ -283,10 +284,10 @@ def test_an_interrupted_run_is_recorded_as_one(command_line: CommandLine, to: tu
 def test_an_interrupted_run_does_not_wait_for_a_table_that_does_not_answer(
     command_line: CommandLine, to: tuple[str, ...]
 ) -> None:
-    with Responder(BatchWriteItem=0, PutItem=0) as responder:
+    with Responder(BatchWriteItem=0, PutItem=1) as responder:
         process = command_line.given(AWS_ENDPOINT_URL_DYNAMODB=responder.url).start("run", *to, "--output", "json")
         responder.wait_for("BatchWriteItem", 1)
-        responder.wait_for("PutItem", 1)
+        responder.wait_for("PutItem", 2)
         process.send_signal(signal.SIGTERM)
         result = command_line.finish(process, "run")
     assert result.code == 143, str(result)
@@ -297,11 +298,11 @@ def test_an_interrupted_run_does_not_wait_for_a_table_that_does_not_answer(
 def test_a_killed_run_stays_running(command_line: CommandLine, to: tuple[str, ...], stack: Stack) -> None:
     with Responder(BatchWriteItem=0) as responder:
         process = command_line.given(AWS_ENDPOINT_URL_DYNAMODB=responder.url).start("run", *to)
-        responder.wait_for("PutItem", 2)
+        responder.wait_for("PutItem", 3)
         responder.wait_for("BatchWriteItem", 1)
         process.kill()
         process.communicate()
-        assert responder.calls["PutItem"] == 2
+        assert responder.calls["PutItem"] == 3
         left = json.loads(responder.last["PutItem"])["Item"]
     command_line(
         "create-table", "films", "--destination", state_table(command_line), "--query", ONE_RUN, "--key", "job,entry"
