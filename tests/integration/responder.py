@@ -41,7 +41,7 @@ class Responder:
     """
 
     def __init__(self, *, deny: Collection[str] = (), **hold_after: int) -> None:
-        self._deny = deny
+        self.deny = deny
         self.url = ""
         self.items = 0
         self.calls: Counter[str] = Counter()
@@ -101,9 +101,13 @@ class Responder:
             self._changed.notify_all()
         if number > self._hold_after.get(action, number):
             await self._released.wait()
-        if self._deny and {action, f"{action}:{json.loads(body).get('TableName')}"} & {*self._deny}:
+        if self.deny and {action, f"{action}:{json.loads(body).get('TableName')}"} & {*self.deny}:
             denied = "com.amazon.coral.service#AccessDeniedException"
             return _json({"__type": denied, "Message": f"User: ada is not authorized to perform: {action}"}, 400)
+        return self.reply(action, body)
+
+    def reply(self, action: str, body: bytes) -> web.Response:
+        """Answer a call that is neither held nor denied."""
         match action:
             case "BatchWriteItem":
                 self.items += body.count(_PUT)
