@@ -51,8 +51,8 @@ class Connection:
     """What it takes to talk to DynamoDB.
 
     Attributes:
-        client: For table administration; its calls block, and are tried once. It signs with the same credentials.
-        credentials: For the write path.
+        client: For table administration; its calls block, and are tried once.
+        credentials: What both the client and the write path sign with.
         endpoint: The URL that requests go to.
         region: The region to sign for.
         proxy: The proxy's URL; None for none.
@@ -65,15 +65,6 @@ class Connection:
     region: str
     proxy: str | None
     tls: ssl.SSLContext | None
-
-    async def renew(self) -> None:
-        """Look for other credentials than those in use, which have expired.
-
-        Raises:
-            SinkError: There are none any more.
-            Unavailable: They cannot be had just now.
-        """
-        await self.credentials.renew(await self.credentials.current())
 
     @property
     def address(self) -> str:

@@ -110,7 +110,7 @@ class DynamoDBSink:
                 for action in dict.fromkeys((ACTION, *READING, *SWEEPING))
             }
             self._open = _Open(
-                table=Table(connection.client, place, self._counters, self._retry, connection.renew),
+                table=Table(connection.client, place, self._counters, self._retry, connection.credentials),
                 writer=Writer(posters[ACTION], place, self._counters, self._retry, self._max_in_flight, cap),
                 reader=Reader(posters, place, self._counters, self._retry, self._scan_items),
                 sweeper=Sweeper(

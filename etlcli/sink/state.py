@@ -122,7 +122,7 @@ class DynamoDBState:
         self._resources.callback(connection.client.close)
         self._place = Place(self._name, connection.address)
         self._open = StateTable(
-            connection.client, self._place, self._counters, self._retry, connection.renew, self._clock
+            connection.client, self._place, self._counters, self._retry, connection.credentials, self._clock
         )
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from etlcli.progress import Counters
+    from etlcli.sink.credentials import Credentials
 
 __all__ = ["Answer", "Item", "StateTable"]
 
@@ -69,7 +70,7 @@ class StateTable:
         place: The table, and where it is.
         counters: Kept up to date: retries, throttles.
         retry: The patience with each call.
-        renew: Looks for other credentials where the client's have expired; raises where there are none.
+        credentials: What the client signs with; renewed where they have expired.
         clock: A steady clock, in seconds.
     """
 
@@ -79,14 +80,14 @@ class StateTable:
         place: Place,
         counters: Counters,
         retry: RetryPolicy,
-        renew: Callable[[], Awaitable[None]],
+        credentials: Credentials,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._place = place
         self._counters = counters
         self._retry = retry
-        self._renew = renew
+        self._credentials = credentials
         self._clock = clock
         self._one_looks = asyncio.Lock()
         self._known = False
@@ -214,7 +215,7 @@ class StateTable:
         return await self._call("DeleteItem", arguments, hurry_seconds)
 
     def _administration(self, hurry_seconds: float | None) -> Table:
-        return Table(self._client, self._place, self._counters, self._patience(hurry_seconds), self._renew)
+        return Table(self._client, self._place, self._counters, self._patience(hurry_seconds), self._credentials)
 
     def _patience(self, hurry_seconds: float | None) -> RetryPolicy:
         retry = self._retry
@@ -292,7 +293,7 @@ class StateTable:
             async with asyncio.timeout(deadline_seconds):
                 # A thread that misses the deadline goes on until the client's own: what it still does is harmless,
                 # since it is conditional on what it knew.
-                answer = await called(methods[action], self._renew, TableName=self._place.table, **arguments)
+                answer = await called(methods[action], self._credentials, TableName=self._place.table, **arguments)
         except TimeoutError as error:
             raise Unavailable(
                 f"no answer to {action} on {self._place} in {deadline_seconds:g} seconds",

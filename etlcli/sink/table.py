@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from etlcli.progress import Counters
     from etlcli.retry import RetryPolicy
+    from etlcli.sink.credentials import Credentials
 
 __all__ = ["SETTLE_SECONDS", "UPDATE_SECONDS", "Table"]
 
@@ -49,7 +50,7 @@ class Table:
         place: The table, and where it is.
         counters: Kept up to date: retries.
         retry: The patience with each call.
-        renew: Looks for other credentials where the client's have expired; raises where there are none.
+        credentials: What the client signs with; renewed where they have expired.
         clock: Seconds that never go back.
         sleep: Waits so many seconds.
     """
@@ -60,7 +61,7 @@ class Table:
         place: Place,
         counters: Counters,
         retry: RetryPolicy,
-        renew: Callable[[], Awaitable[None]],
+        credentials: Credentials,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -69,7 +70,7 @@ class Table:
         self._place = place
         self._counters = counters
         self._retry = retry
-        self._renew = renew
+        self._credentials = credentials
         self._clock = clock
         self._sleep = sleep
         self._answered = False
@@ -194,7 +195,7 @@ class Table:
 
         async def once() -> dict[str, Any] | None:
             try:
-                answer = await called(method, self._renew, TableName=self._place.table, **arguments)
+                answer = await called(method, self._credentials, TableName=self._place.table, **arguments)
                 if action == "DescribeTable" and "Table" not in answer:
                     raise ForeignAnswer(200, "an answer that describes no table")
             except ClientError as error:

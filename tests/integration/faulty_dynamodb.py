@@ -83,6 +83,8 @@ class FaultyDynamoDB:
         puts: How often each item was put on the server behind by a batch: by table, and by the values of its key with
             slashes between them.
         unheard: How many of these puts nobody was told of.
+        signed: How many calls were signed with each access key.
+        expired: The access keys whose credentials have expired, for tests to add to.
     """
 
     def __init__(self, target: str) -> None:
@@ -94,6 +96,8 @@ class FaultyDynamoDB:
         self.made: Counter[Kind] = Counter()
         self.puts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.unheard: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.signed: Counter[str] = Counter()
+        self.expired: set[str] = set()
         self._changed = threading.Condition()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -153,11 +157,15 @@ class FaultyDynamoDB:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         action = request.headers["X-Amz-Target"].partition(".")[2]
+        access_key = request.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
         body = await request.read()
         with self._changed:
             number = self.calls.total()
             self.calls[action] += 1
+            self.signed[access_key] += 1
             self._changed.notify_all()
+        if access_key in self.expired:
+            return _refusal(400, "ExpiredTokenException")
         schedule = self._schedule
         chance = random.Random(f"{schedule.seed}/{number}")
         if chance.random() >= schedule.rate or (schedule.actions is not None and action not in schedule.actions):

@@ -624,6 +624,42 @@ def test_a_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(main("dynamodb.invalid"))
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        ("407 Proxy Authentication Required", SinkError, "USER:PASSWORD"),
+        ("403 Forbidden", SinkError, "NO_PROXY"),
+        ("503 Service Unavailable", Unavailable, "the same command"),
+    ],
+)
+@pytest.mark.parametrize("path", ["boto3's", "our own"])
+def test_a_proxy_that_lets_no_tls_through_says_why(
+    monkeypatch: pytest.MonkeyPatch, status: str, kind: type[EtlError], words: str, path: str
+) -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            monkeypatch.setenv("HTTPS_PROXY", f"http://ada:{SECRET}@127.0.0.1:{port}")
+            settings = DynamoDBSettings("eu-west-1", None, None, "AKID", "hush")
+            async with DynamoDBSink(settings, "movies", Counters(), HASTY) as sink:
+                await (sink.key() if path == "boto3's" else sink.put(items(3)))
+
+    with pytest.raises(kind, match=status[:3]) as caught:
+        asyncio.run(main())
+    assert asked[0].startswith(b"CONNECT dynamodb.eu-west-1.amazonaws.com:443 ")
+    assert len(asked) == 1
+    assert words in (caught.value.hint or "")
+    assert SECRET not in f"{caught.value.message}{caught.value.hint}"
+
+
 def test_no_proxy_stands_before_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
     responder = Responder()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from botocore.credentials import Credentials as BotoCredentials
 from botocore.exceptions import (
     ClientError,
     EndpointConnectionError,
@@ -20,6 +21,7 @@ from etlcli.errors import ConfigError, EtlError, SinkError, Throttled, Unavailab
 from etlcli.model import CREATE_DEFAULTS, CreateOptions, Key, KeyAttribute
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy
+from etlcli.sink.credentials import Credentials
 from etlcli.sink.table import Table
 from etlcli.sink.translate import ForeignAnswer, Place
 
@@ -90,8 +92,9 @@ class Clock:
         self.waits.append(seconds)
 
 
-async def renewed() -> None:
+def found() -> BotoCredentials:
     """New credentials are found at once."""
+    return BotoCredentials("AKID", "hush")
 
 
 def table(
@@ -99,11 +102,12 @@ def table(
     clock: Clock | None = None,
     counters: Counters | None = None,
     patience: float = 5,
-    renew: Callable[[], Awaitable[None]] = renewed,
+    resolve: Callable[[], BotoCredentials] = found,
 ) -> Table:
     clock = clock or Clock()
     policy = RetryPolicy(patience, base=0.001, ceiling=0.001)
-    return Table(cast(Any, client), PLACE, counters or Counters(), policy, renew, clock=clock, sleep=clock.sleep)
+    credentials = Credentials(found(), resolve)
+    return Table(cast(Any, client), PLACE, counters or Counters(), policy, credentials, clock=clock, sleep=clock.sleep)
 
 
 def test_the_key_of_a_table() -> None:
@@ -233,8 +237,9 @@ def test_a_table_being_deleted_is_waited_out_and_made_anew() -> None:
 def test_a_wrong_name_asks_nobody() -> None:
     client = StubClient()
     place = Place("no", "http://127.0.0.1:1")
+    target = Table(cast(Any, client), place, Counters(), RetryPolicy(), Credentials(found(), found))
     with pytest.raises(UsageError):
-        asyncio.run(Table(cast(Any, client), place, Counters(), RetryPolicy(), renewed).create(KEY, CREATE_DEFAULTS))
+        asyncio.run(target.create(KEY, CREATE_DEFAULTS))
     assert client.calls == []
 
 
@@ -285,12 +290,13 @@ def test_what_passes_is_tried_again() -> None:
 def test_expired_credentials_are_renewed() -> None:
     expired, asked = fault("ExpiredTokenException"), 0
 
-    async def renew() -> None:
+    def resolve() -> BotoCredentials:
         nonlocal asked
         asked += 1
+        return BotoCredentials(f"AKID{asked}", "hush")
 
     client = StubClient(describe_table=[expired, expired, described("ACTIVE")])
-    assert asyncio.run(table(client, renew=renew).key()) == KEY
+    assert asyncio.run(table(client, resolve=resolve).key()) == KEY
     assert asked == 2
 
 
