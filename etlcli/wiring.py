@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from etlcli.config import JobOptions, Settings, momento_access
+from etlcli.config import JobOptions, Settings, SourceSettings, momento_access
 from etlcli.encoding import EncodingOptions, Recipe, ShapeOptions, load_transform
 from etlcli.ports import Source, StateStore
 from etlcli.progress import Counters
@@ -30,9 +30,11 @@ def open_source(settings: Settings, counters: Counters) -> Source:
     Raises:
         ConfigError: The URL is malformed.
     """
+    from etlcli.source.deadlines import Deadlines
     from etlcli.source.postgres import PostgresSource
 
-    return PostgresSource(settings.source.url if settings.source else "", counters)
+    wanted = settings.source or SourceSettings()
+    return PostgresSource(wanted.url, counters, deadlines=Deadlines(read=wanted.read_timeout))
 
 
 def open_cache(settings: Settings, name: str, counters: Counters) -> AbstractAsyncContextManager[MomentoCache]:

@@ -157,7 +157,7 @@ def connect_embedded(settings: Settings, *, source_url: str, momento: str, dynam
     given = ("source.url", "cache.local", "destination.endpoint_url", "destination.region")
     return replace(
         settings,
-        source=SourceSettings(url=source_url),
+        source=replace(settings.source or SourceSettings(), url=source_url),
         cache=replace(settings.cache, api_key=None, endpoint=None, local=momento),
         destination=replace(settings.destination, region=region, endpoint_url=dynamodb_url, profile=None),
         local=True,

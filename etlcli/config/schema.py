@@ -175,6 +175,13 @@ class SourceSettings:
         secret=True,
         connects=True,
     )
+    read_timeout: int = option(
+        Duration(minimum=1),
+        "How long PostgreSQL may send nothing while it is read: a sort, or a search for the first row, can take"
+        " minutes. However long the reading takes in all does not count.",
+        example='"10m"',
+        default=600,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

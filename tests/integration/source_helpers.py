@@ -8,25 +8,30 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
+import pytest
 from psycopg import conninfo, sql
 
 from etlcli.model import Relation, Selection
 from etlcli.ports import Reading
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy
+from etlcli.source.deadlines import DEFAULT_DEADLINES, Deadlines
 from etlcli.source.postgres import PostgresSource
+
+T = TypeVar("T")
 
 ONCE = RetryPolicy(patience=-1.0)
 PATIENT = RetryPolicy(patience=30.0, base=0.001, ceiling=0.01)
@@ -34,8 +39,25 @@ PATIENT = RetryPolicy(patience=30.0, base=0.001, ceiling=0.01)
 Table = str | Selection
 
 
-def source(url: str, policy: RetryPolicy = ONCE, counters: Counters | None = None) -> PostgresSource:
-    return PostgresSource(url, counters or Counters(), policy)
+def source(
+    url: str,
+    policy: RetryPolicy = ONCE,
+    counters: Counters | None = None,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
+) -> PostgresSource:
+    return PostgresSource(url, counters or Counters(), policy, deadlines)
+
+
+def bounded(work: Coroutine[Any, Any, T], seconds: float = 60.0) -> T:
+    """Run something that has to end, and to leave no task behind. The deadline only bounds a failure."""
+
+    async def main() -> T:
+        async with asyncio.timeout(seconds):
+            result = await work
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    return asyncio.run(main())
 
 
 def with_parameters(url: str, **parameters: Any) -> str:
@@ -163,62 +185,135 @@ class Server:
         port: On loopback, and in the socket's name.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path, port: int) -> None:
-        self._process = process
+    def __init__(self, binaries: Path, folder: Path, settings: Sequence[str]) -> None:
+        self.binaries = binaries
         self.folder = folder
-        self.port = port
-        self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        self.port = free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def stop(self) -> None:
-        """Stop at once, without waiting for anybody (SIGQUIT, "immediate shutdown")."""
+    def run(self, program: str, *arguments: str | Path) -> None:
+        """Run one of the programs that come with the server, as its user."""
+        subprocess.run(
+            [self.binaries / program, *arguments],
+            check=True,
+            user=unprivileged(),
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def start(self) -> None:
+        """Start, for the first time or again, and wait until it takes connections."""
+        process = self._process = subprocess.Popen(
+            [
+                self.binaries / "postgres",
+                *("-D", self.folder / "data", "-h", "127.0.0.1,::1", "-p", str(self.port), "-k", self.folder, "-F"),
+                *(part for setting in self._settings for part in ("-c", setting)),
+            ],
+            user=unprivileged(),
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until(lambda: accepts(self.url) or process.poll() is not None, "the server to start")
+        assert process.poll() is None, "the server did not start"
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop without waiting for anybody: at once ("immediate"), or with SIGINT in order ("fast")."""
+        assert self._process is not None
         if self._process.poll() is None:
-            self._process.send_signal(3)
+            self._process.send_signal(how)
         self._process.wait(30)
 
 
 @contextmanager
-def server(binaries: Path) -> Iterator[Server]:
-    """Start a server from a folder of binaries, under a folder that goes with it."""
-    user = unprivileged()
+def _prepared(binaries: Path, settings: Sequence[str]) -> Iterator[Server]:
+    """A server that has yet to be given data and to be started, under a folder that goes with it."""
     # The path is short, since a socket's may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="etl-pg-", dir="/tmp") as name:
         folder = Path(name)
-        if user:
+        if user := unprivileged():
             shutil.chown(folder, user)
-        subprocess.run(
-            [
-                binaries / "initdb",
-                "-D",
-                folder / "data",
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--locale=C",
-                "-N",
-            ],
-            check=True,
-            user=user,
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-        )
-        port = free_port()
-        process = subprocess.Popen(
-            [binaries / "postgres", "-D", folder / "data", "-h", "127.0.0.1,::1", "-p", str(port), "-k", folder, "-F"],
-            user=user,
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        started = Server(process, folder, port)
+        prepared = Server(binaries, folder, settings)
         try:
-            until(lambda: accepts(started.url) or process.poll() is not None, "the server to start")
-            assert process.poll() is None, "the server did not start"
-            yield started
+            yield prepared
         finally:
-            started.stop()
+            if prepared._process is not None:
+                prepared.stop()
+
+
+@contextmanager
+def server(binaries: Path, *settings: str) -> Iterator[Server]:
+    """Start a server from a folder of binaries, with some settings (``name=value``)."""
+    with _prepared(binaries, settings) as started:
+        started.run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        started.start()
+        yield started
+
+
+@contextmanager
+def standby(primary: Server, *settings: str) -> Iterator[Server]:
+    """Start a replica of a server, which follows it as it goes."""
+    with _prepared(primary.binaries, settings) as started:
+        started.run("pg_basebackup", "-D", "data", "-R", "-c", "fast", "-X", "stream", "-d", primary.url)
+        started.start()
+        yield started
+
+
+@contextmanager
+def pooler(target: str, *settings: str) -> Iterator[str]:
+    """Put PgBouncer in transaction mode in front of a server; one session serves everybody.
+
+    Args:
+        target: The server's URL.
+        settings: Besides those that this takes (``name = value``).
+
+    Returns:
+        The URL that goes through it.
+    """
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not installed (apt-get install pgbouncer)")
+    parts = conninfo.conninfo_to_dict(target)
+    port = free_port()
+    user = unprivileged()
+    with tempfile.TemporaryDirectory(prefix="etl-bouncer-", dir="/tmp") as name:
+        folder = Path(name)
+        (folder / "users").write_text(f'"{parts["user"]}" "{parts.get("password", "")}"\n')
+        own = (
+            *("listen_addr = 127.0.0.1", f"listen_port = {port}", "unix_socket_dir =", "auth_type = trust"),
+            *(
+                f"auth_file = {folder}/users",
+                "pool_mode = transaction",
+                "default_pool_size = 1",
+                "max_client_conn = 20",
+            ),
+            f"logfile = {folder}/log",
+        )
+        databases = f"[databases]\n* = host={parts['host']} port={parts['port']}\n"
+        (folder / "ini").write_text("\n".join([databases, "[pgbouncer]", *own, *settings, ""]))
+        for path in (folder, folder / "users", folder / "ini"):
+            if user:
+                shutil.chown(path, user)
+        process = subprocess.Popen(
+            [program, "-q", folder / "ini"], user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            until(lambda: listens(port) or process.poll() is not None, "PgBouncer to start")
+            assert process.poll() is None, (folder / "log").read_text()
+            yield conninfo.make_conninfo(
+                "", host="127.0.0.1", port=port, user=str(parts["user"]), dbname=str(parts["dbname"])
+            )
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 def accepts(url: str) -> bool:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import shutil
 import socket
-import subprocess
-import tempfile
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -30,6 +27,7 @@ from tests.integration.source_helpers import (
     debian_binaries,
     describe,
     free_port,
+    pooler,
     query,
     read,
     refusal,
@@ -37,7 +35,6 @@ from tests.integration.source_helpers import (
     server,
     sessions,
     source,
-    unprivileged,
     until,
     wheel_binaries,
     wire_to,
@@ -609,43 +606,9 @@ def test_a_snapshot_that_was_not_used_leaves_no_session(stack: Stack, unique: st
 
 @pytest.fixture(scope="module")
 def pooled(stack: Stack) -> Iterator[str]:
-    """The stack's server behind PgBouncer in transaction mode, which has one session for everybody."""
-    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    if program is None:
-        pytest.skip("PgBouncer is not installed (apt-get install pgbouncer)")
-    parts = conninfo.conninfo_to_dict(stack.postgres_url)
-    port = free_port()
-    user = unprivileged()
-    with tempfile.TemporaryDirectory(prefix="etl-bouncer-", dir="/tmp") as name:
-        folder = Path(name)
-        (folder / "users").write_text(f'"{parts["user"]}" "{parts["password"]}"\n')
-        (folder / "ini").write_text(
-            f"[databases]\n* = host={parts['host']} port={parts['port']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-            f"listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users\n"
-            f"pool_mode = transaction\ndefault_pool_size = 1\nmax_client_conn = 20\nlogfile = {folder}/log\n"
-        )
-        for path in (folder, folder / "users", folder / "ini"):
-            if user:
-                shutil.chown(path, user)
-        process = subprocess.Popen(
-            [program, "-q", folder / "ini"], user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        url = conninfo.make_conninfo(
-            "", host="127.0.0.1", port=port, user=str(parts["user"]), dbname=str(parts["dbname"])
-        )
-        try:
-            until(lambda: listens(port) or process.poll() is not None, "PgBouncer to start")
-            assert process.poll() is None, (folder / "log").read_text()
-            yield url
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
+    """The stack's server behind PgBouncer."""
+    with pooler(stack.postgres_url) as url:
+        yield url
 
 
 SETTINGS = (

@@ -300,7 +300,8 @@ def test_the_embedded_stack_takes_the_place_of_connections_only(load: Loader) ->
     settings = load(
         SOURCE,
         {"AWS_PROFILE": "prod", "PGHOST": "prod"},
-        text=f"[cache]\napi_key = '{V2}'\nttl = '2h'\nname = 'etl'\n[destination]\ntags = {{ a = 'b' }}\n[tables.m]\n",
+        text=f"[source]\nread_timeout = '1h'\n[cache]\napi_key = '{V2}'\nttl = '2h'\nname = 'etl'\n"
+        "[destination]\ntags = { a = 'b' }\n[tables.m]\n",
         local=True,
     )
     embedded = connect_embedded(
@@ -313,6 +314,7 @@ def test_the_embedded_stack_takes_the_place_of_connections_only(load: Loader) ->
     require(embedded, source=True, cache=True, destination=True)
     assert embedded.source is not None
     assert embedded.source.url == "postgresql://me:pw@127.0.0.1:1/db"
+    assert embedded.source.read_timeout == 3600
     assert momento_access(embedded).local == "127.0.0.1:2"
     assert embedded.destination.profile is None
     assert embedded.destination.endpoint_url == "http://127.0.0.1:3"

@@ -168,6 +168,7 @@ def test_settings_cannot_be_changed(load: Loader) -> None:
         (f"[source]\nurl = '{SECRET}'", "line 2: `url` in [source] has to be a PostgreSQL address"),
         ("[cache]\nttl = '80x'", 'line 2: `ttl` in [cache] has to be a duration such as "80m", "90s" or "24h"'),
         ("[cache]\nttl = '80x'", 'found "80x"'),
+        ("[source]\nread_timeout = 0", "`read_timeout` in [source] has to be at least 1s; found 0"),
         ("[cache]\nttl = 0", "`ttl` in [cache] has to be at least 1s; found 0"),
         ("[cache]\nttl = '25h'", '`ttl` in [cache] has to be at most 24h; found "25h"'),
         ("[cache]\nttl = true", "found true"),
@@ -276,6 +277,7 @@ def test_unknown_keys_come_with_the_list_of_keys(load: Loader) -> None:
     ("section", "key", "text", "value"),
     [
         ("source", "url", "postgres://db", "postgres://db"),
+        ("source", "read_timeout", "1h", 3600),
         ("cache", "api_key", " k\n", "k"),
         ("cache", "endpoint", "a.b", "a.b"),
         ("cache", "local", "[::1]:80", "[::1]:80"),
