@@ -342,10 +342,11 @@ class _Connection:
             piece = data[start : start + step]
             if way.rate:
                 await asyncio.sleep(len(piece) / way.rate)
-            way.writer.write(piece)
-            await way.writer.drain()
+            # Counted first, so that whoever has received something finds it counted.
             way.passed += len(piece)
             self._proxy.passed[direction] += len(piece)
+            way.writer.write(piece)
+            await way.writer.drain()
 
 
 class _Over(Exception):  # noqa: N818  not an error

@@ -399,7 +399,7 @@ def resumes(url: str, selection: Selection, **options: object) -> bool:
 
 
 def test_types_whose_text_another_session_may_read_otherwise(typed: Schema) -> None:
-    settled = {f"a{place}": kind for place, kind in enumerate(KINDS)}
+    settled = {f"a{place}": kind for place, kind in enumerate(KINDS) if known(typed.connection, kind)}
     typed.execute(
         "create domain salary as money; create type paid as (who int4, what money);"
         " create type pay as range (subtype = money); create domain payments as salary[]"
