@@ -25,6 +25,7 @@ from etlcli.cache.momento import MomentoCache
 from etlcli.cli import main as command_line
 from etlcli.sink.post import Poster
 from etlcli.sink.state import DynamoDBState
+from etlcli.source.snapshot import PostgresSnapshot
 
 __all__ = ["PHASES", "Instant", "Mortals", "When"]
 
@@ -184,10 +185,7 @@ class Fate:
         setattr(kind, name, watched)
 
     def _watch_reading(self) -> None:
-        from etlcli.source import postgres
-
-        kind = next(it for it in vars(postgres).values() if isinstance(it, type) and hasattr(it, "read"))
-        plain = kind.read
+        plain = PostgresSnapshot.read
 
         async def watched(snapshot: Any, reading: Any) -> Any:
             async for batch in plain(snapshot, reading):
@@ -202,7 +200,7 @@ class Fate:
                     await asyncio.sleep(0)
                     kill()
 
-        kind.read = watched
+        PostgresSnapshot.read = watched  # type: ignore[method-assign]
 
 
 def kill() -> None:
