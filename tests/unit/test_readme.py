@@ -30,8 +30,7 @@ def test_it_has_configs() -> None:
 def test_its_exit_codes_are_the_programs() -> None:
     shown = re.findall(r"^\| ([\d, ]+) \| ", README, re.MULTILINE)
     codes = {int(code) for row in shown for code in row.split(",")}
-    # Nothing ends with these yet: they belong to verification and to leases.
-    assert codes == {int(code) for code in ExitCode} - {ExitCode.DIFFERENCE, ExitCode.LEASE_HELD}
+    assert codes == {int(code) for code in ExitCode}
 
 
 def test_the_files_it_names_exist() -> None:
