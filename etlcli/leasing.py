@@ -145,8 +145,8 @@ async def _acquire(
 
 def _tell_taken_over(taken: Taken, report: Report) -> None:
     if taken.before is not None and taken.standing in (Standing.DEAD, Standing.EXPIRED):
-        gone = "is dead" if taken.standing is Standing.DEAD else "did not renew it"
-        report.warnings.append(f"took over the lease of {taken.before.command} on {taken.before.host}, which {gone}")
+        gone = "is dead" if taken.standing is Standing.DEAD else "has not renewed it"
+        report.warnings.append(f"took over the lease of {taken.before.command}, on {taken.before.host}, which {gone}")
 
 
 def _held(held: Held) -> LeaseHeld:

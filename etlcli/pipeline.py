@@ -230,7 +230,12 @@ async def _leased(command: str, job: Job, sink: Sink, state: StateStore, report:
     """Hold the job's lease while the body works, and let the destination hear nothing without it."""
     report.counters.stage = "taking the lease"
     async with leased(
-        job.name, command, state, report, request_seconds=sink.request_seconds, wait_seconds=job.wait_seconds
+        job.name,
+        f"momento-etl {command}",
+        state,
+        report,
+        request_seconds=sink.request_seconds,
+        wait_seconds=job.wait_seconds,
     ) as right:
         sink.heed(right.check)
         yield right

@@ -107,7 +107,7 @@ def summary_text(
         lines.append(("dropped", _rows(summary["rows_dropped"])))
     lines += _verified(report.verification)
     moved = summary["rows_loaded"] if summary["destination"] else summary["rows_extracted"]
-    if moved and moving_seconds > 0:
+    if moved and moving_seconds > 0 and not summary["resumed"]:  # of which an earlier attempt moved some
         lines.append(("rate", f"{moved / moving_seconds:,.0f} rows/s"))
     slowed = f", {summary['throttles']:,} throttles" if summary["throttles"] else ""
     again = f", {summary['retries']:,} retries" if summary["retries"] else ""

@@ -143,8 +143,8 @@ def timeout_seconds(text: str | None) -> float | None:
 
 
 def command_again() -> str:
-    """Write this command as it was called, to be called once more."""
-    return shlex.join(["momento-etl", *sys.argv[1:]])
+    """Write this command as it was called, so that it goes on where this one ended."""
+    return shlex.join(["momento-etl", *(word for word in sys.argv[1:] if word != "--restart")])
 
 
 @contextmanager

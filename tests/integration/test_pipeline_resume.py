@@ -645,7 +645,7 @@ def test_of_two_at_once_one_works(second: str) -> None:
         while not world.tables:  # noqa: ASYNC110  a fake has no event for it
             await asyncio.sleep(0)
         other = replace(world, report=Report("movies"))
-        with pytest.raises(LeaseHeld, match=r"another run of movies is at work: run, on .*since") as caught:
+        with pytest.raises(LeaseHeld, match=r"another run of movies is at work: momento-etl run, on .*since") as caught:
             await getattr(other, second)()
         assert caught.value.exit_code == 5
         assert "--wait-for-lease" in str(caught.value.hint)
