@@ -78,7 +78,7 @@ def _different(differences: Sequence[Difference]) -> RenderableType:
             table.add_row(key, visible(_path(attribute)), expected, found)
             key = ""  # once an item
         if (left := len(difference.attributes) - _ATTRIBUTES_SHOWN) > 0:
-            table.add_row("", Text(f"and {left:,} more", style="dim italic"), "", "")
+            table.add_row("", Text(f"and {left:,} more attributes", style="dim italic"), "", "")
     return table
 
 

@@ -22,6 +22,7 @@ from etlcli.cache.staging import Staging
 from etlcli.encoding import Recipe
 from etlcli.errors import CacheError, SinkError, UsageError, leading
 from etlcli.model import ItemMark, Job, Key, Manifest
+from etlcli.pipeline import find_run
 from etlcli.plan import make_plan, row_encoder
 from etlcli.ports import Cache, Sink, Source, StateStore
 from etlcli.report import Report
@@ -205,22 +206,17 @@ async def _find(staging: Staging, run_id: str | None, report: Report) -> Manifes
     Raises:
         CacheError: There is none.
     """
-    where = f"cache {staging.cache_name!r}"
-    again = f"Extract again, or compare with the source: momento-etl verify --table {staging.job} --source"
-    if not await staging.exists():
-        raise CacheError(f"there is no {where}", hint=again)
-    wanted = run_id or await staging.fetch_current(settle=True)
-    if wanted is None:
-        raise CacheError(f"{where} holds no complete extraction of {staging.job} (any more)", hint=again)
-    manifest = await staging.fetch_manifest(wanted, settle=True)
-    if manifest is None:
-        raise CacheError(f"{where} holds no run {wanted} of {staging.job} (any more)", hint=again)
-    if manifest.status != "complete":
-        raise CacheError(f"run {wanted} of {staging.job} is not complete", hint=again)
+    try:
+        manifest = await find_run(staging, run_id)
+    except CacheError as error:
+        if error.of_service or run_id is not None:
+            raise
+        source = f"Or compare with the source: momento-etl verify --table {staging.job} --source"
+        raise CacheError(error.message, hint=f"{error.hint}\n{source}") from error
     if run_id is None:
         with suppress(UnreadableError):
-            later = max(await staging.fetch_runs(), default=wanted)
-            if later > wanted:
+            later = max(await staging.fetch_runs(), default="")
+            if later > manifest.run_id:
                 report.warnings.append(
                     f"run {later} began later and is not complete: what it has loaded already shows as differences"
                 )
@@ -237,7 +233,7 @@ def _refuse_partial(manifest: Manifest) -> None:
     if part is not None:
         raise UsageError(
             f"run {manifest.run_id} took {part}: it cannot tell which items have no row",
-            hint="Read all rows from the source: momento-etl verify --source --extra",
+            hint=f"Read all rows from the source: momento-etl verify --table {manifest.job} --source --extra",
         )
 
 
@@ -277,7 +273,7 @@ async def _mark_of(table: _Table, attribute: str | None) -> ItemMark | None:
             )
         report.warnings.append(f"the state table {state.table} knows no mark of {job.name}: any is taken for its own")
         return ItemMark(attribute, "", "")
-    return ItemMark(attribute, mark.value(""), mark.value(report.run_id or ""))
+    return ItemMark(attribute, mark.value(""), "")
 
 
 def _refuse_contradictions(job: Job, wanted: Wanted) -> None:

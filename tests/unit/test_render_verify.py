@@ -118,7 +118,7 @@ def test_of_an_item_with_many_differences_some_are_shown() -> None:
     many = tuple(AttributeDifference(f"a{number}", (), {"N": "1"}, {"N": "2"}) for number in range(12))
     lines = rendered(with_differences(Difference("different", KEY, many)))
     assert [line.split()[-3] for line in lines[-6:-1]] == ["a0", "a1", "a2", "a3", "a4"]
-    assert lines[-1].split() == ["and", "7", "more"]
+    assert lines[-1].split() == ["and", "7", "more", "attributes"]
 
 
 @pytest.mark.parametrize("width", [80, 120])
