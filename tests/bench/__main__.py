@@ -85,7 +85,7 @@ def measure(
             found["limits"] = limits(limited, idle, max(1, round(rows * _LIMITED_SHARE)), rounds, _say)
         if "startup" in wanted:
             found["startup"] = startup(rounds, _say)
-    return found
+    return figures.stamped(found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plot:
         try:
             paths = plot(document, options.json.parent)
-        except ModuleNotFoundError as error:
-            _say(f"nothing is drawn: {error}; pip install 'momento-etl[bench]'")
+        except (ModuleNotFoundError, KeyError) as error:
+            _say(f"nothing is drawn without {error}: pip install 'momento-etl[bench]', and measure compare and stages")
             return 1
         _say(f"drawn: {', '.join(map(str, paths))}")
     if options.readme:

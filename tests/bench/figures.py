@@ -13,7 +13,7 @@ from typing import Any
 from etlcli import __version__
 from tests.bench.stages import STAGES
 
-__all__ = ["MARKS", "fill_readme", "load", "save", "tables"]
+__all__ = ["MARKS", "fill_readme", "load", "save", "stamped", "tables"]
 
 MARKS = ("<!-- bench: written by python -m tests.bench --readme -->", "<!-- bench: end -->")
 """Between these two lines of the README its tables stand."""
@@ -30,12 +30,8 @@ def load(path: Path) -> dict[str, Any]:
     return document
 
 
-def save(path: Path, measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what was measured now, beside what was measured before and not now.
-
-    Returns:
-        All of it.
-    """
+def stamped(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to each measurement when and where it was made."""
     where = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
@@ -43,7 +39,16 @@ def save(path: Path, measured: Mapping[str, Any]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
     }
-    document = load(path) | {name: {**figures, "measured": where} for name, figures in measured.items()}
+    return {name: {**found, "measured": where} for name, found in measured.items()}
+
+
+def save(path: Path, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what was measured now, beside what was measured before and not now.
+
+    Returns:
+        All of it.
+    """
+    document = load(path) | dict(measured)
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return document
 
