@@ -234,7 +234,7 @@ class Extraction:
             await self._stop.unless(self._budget.reserve(packed.bytes_stored))
             if self._stop.requested:
                 break
-            await self._staging.store_chunk(manifest.run_id, filling.number, packed, manifest.ttl_seconds)
+            parts = await self._staging.store_chunk(manifest.run_id, filling.number, packed, manifest.ttl_seconds)
             if filling.rejected:
                 # Whoever takes this run up again finds in the ledger what need not be read again.
                 await self._rejects.flush()
@@ -250,6 +250,7 @@ class Extraction:
                 first_key=filling.first_key,
                 last_key=filling.last_key,
                 stored_at=time.time(),
+                parts=parts,
             )
             self._counters.chunks_stored += 1
             self._counters.rows_cached += record.rows

@@ -103,11 +103,19 @@ async def list_rejects(job: str, cache: Cache, run_id: str | None = None) -> tup
     """List the rejects of a run.
 
     Raises:
-        CacheError: There is no such run.
+        CacheError: There is no such run, or the cache does not hold all rows that its extraction rejected (any more).
     """
     staging = Staging(cache, job)
     run = await _chosen(staging, run_id)
-    return run, await staging.fetch_rejects(run.manifest.run_id)
+    rejects = await staging.fetch_rejects(run.manifest.run_id, "extract")
+    rejected = run.manifest.totals.rows_rejected
+    if len(rejects) < rejected:
+        raise CacheError(
+            f"the extraction of run {run.manifest.run_id} rejected {rejected:,} rows, and cache {staging.cache_name!r}"
+            f" tells only {len(rejects):,} of them (any more)",
+            hint="They have expired, or the cache was flushed. The rejects file of the run has all of them.",
+        )
+    return run, rejects + await staging.fetch_rejects(run.manifest.run_id, "load")
 
 
 async def check_chunks(job: str, cache: Cache, run_id: str | None = None) -> tuple[RunView, list[str]]:

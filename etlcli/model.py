@@ -424,12 +424,13 @@ class ChunkRecord(NamedTuple):
         rejected: How many rows of its stretch of the source were rejected.
         dropped: How many a transform left out.
         bytes_encoded: Bytes of its encoded rows before compression.
-        bytes_stored: Bytes of its cache entry.
+        bytes_stored: Bytes of its cache entry, of all its parts together.
         stored_digest: Hex digest of the entry, to see damage.
         rows_digest: Hex digest of the encoded rows, to see a re-extraction that differs.
         first_key: The source key of its first row, in PostgreSQL's text; empty where the source has no key.
         last_key: The same of its last row.
         stored_at: When it was stored: seconds since 1970, UTC.
+        parts: In how many parts the entry is stored, since it was too large for the account's limit; 1 for a whole one.
     """
 
     number: int
@@ -443,6 +444,7 @@ class ChunkRecord(NamedTuple):
     first_key: tuple[str | None, ...]
     last_key: tuple[str | None, ...]
     stored_at: float
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,7 @@ class Cache(Protocol):
         """Store a value.
 
         Raises:
-            TooLarge: The value is over the limit of an item (5 MB).
+            TooLarge: The value is over the limit of an item (5 MB, or the account's own).
             CacheError: The cache does not exist, or Momento refuses.
         """
         ...

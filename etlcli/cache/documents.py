@@ -1,14 +1,20 @@
 """Manifest, ledger pages and rejects as the JSON documents that travel in the cache.
 
 Every document says its format. A newer one is refused, never guessed at.
+
+A document that is stored has a checksum as its last member, over all before it and over the key that it is stored
+under: a damaged one is seen, and so is one that belongs under another key. One that is too large for the account's
+limit of an item is stored in parts, with an index of them in its place.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import types
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import orjson
 
@@ -17,17 +23,23 @@ from etlcli.model import ChunkRecord, Manifest, Reject
 
 __all__ = [
     "FORMAT",
+    "Index",
     "UnreadableError",
+    "checksum_of",
+    "dump_index",
     "dump_ledger_page",
     "dump_manifest",
     "dump_pointer",
     "dump_rejects",
     "dump_runs",
+    "load_index",
     "load_ledger_page",
     "load_manifest",
     "load_pointer",
     "load_rejects",
     "load_runs",
+    "sealed",
+    "unsealed",
 ]
 
 FORMAT = 1
@@ -35,9 +47,88 @@ FORMAT = 1
 
 T = TypeVar("T")
 
+_DIGEST_BYTES = 8
+_SEAL = re.compile(rb'(.*),"digest":"([0-9a-f]{16})"\}', re.DOTALL)
+
+# What a page of the ledger may hold: the fields of today, or those from before the last ones were added.
+_PAGE_FIELDS = [
+    list(ChunkRecord._fields[:count])
+    for count in range(len(ChunkRecord._fields) - len(ChunkRecord._field_defaults), len(ChunkRecord._fields) + 1)
+]
+
+# What an index begins with, and no other document.
+_INDEX = b'{"format":%d,"parts":' % FORMAT
+
 
 class UnreadableError(CacheError):
     """A document is damaged, was not written by momento-etl, or by a newer one."""
+
+
+class Index(NamedTuple):
+    """What is stored in place of a document that is stored in parts.
+
+    Attributes:
+        parts: How many there are.
+        below: Under which name below the document's key.
+    """
+
+    parts: int
+    below: str
+
+
+def sealed(document: bytes, key: str) -> bytes:
+    """Add a checksum to a document, as its last member.
+
+    Args:
+        document: The document.
+        key: The key that it will be stored under.
+    """
+    return b'%b,"digest":"%b"}' % (document[:-1], _digest(document, key))
+
+
+def unsealed(document: bytes, key: str) -> bytes:
+    """Check a document that was stored, and take its checksum away.
+
+    One that has none was written by an earlier version, and is taken as it is.
+
+    Raises:
+        UnreadableError: It is damaged, was stored under another key, or is of a newer version.
+    """
+    found = _SEAL.fullmatch(document)
+    if found is None:
+        return document
+    whole = found[1] + b"}"
+    if found[2] != _digest(whole, key):
+        _open(document, key)  # a newer version may reckon its checksum in another way: then that is what is said
+        raise _damaged(key)
+    return whole
+
+
+def checksum_of(document: bytes) -> str:
+    """The checksum of a document that has one."""
+    found = _SEAL.fullmatch(document)
+    assert found is not None, "it is sealed"
+    return found[2].decode()
+
+
+def dump_index(index: Index) -> bytes:
+    """Write an index of parts."""
+    return orjson.dumps({"format": FORMAT, **index._asdict()})
+
+
+def load_index(document: bytes, what: str) -> Index | None:
+    """Read an index of parts; None where the document is another one.
+
+    Raises:
+        UnreadableError: It is damaged.
+    """
+    if not document.startswith(_INDEX):
+        return None
+    data = _open(document, what)
+    index = Index(_checked(int, data.get("parts"), what), _checked(str, data.get("below"), what))
+    if index.parts < 1:
+        raise _damaged(what)
+    return index
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -62,13 +153,13 @@ def dump_ledger_page(records: list[ChunkRecord]) -> bytes:
 
 
 def load_ledger_page(document: bytes, what: str) -> list[ChunkRecord]:
-    """Read a page of the ledger.
+    """Read a page of the ledger. Fields that an earlier version did not write have their defaults.
 
     Raises:
         UnreadableError: It is damaged or of a newer version.
     """
     data = _open(document, what)
-    if data.get("fields") != list(ChunkRecord._fields):
+    if data.get("fields") not in _PAGE_FIELDS:
         raise _damaged(what)
     return list(_checked(tuple[ChunkRecord, ...], data.get("chunks"), what))
 
@@ -129,7 +220,12 @@ def _open(document: bytes, what: str) -> dict[str, Any]:
             hint="Use the newer version here too, or extract again with this one.",
         )
     assert isinstance(data, dict)
+    data.pop("digest", None)  # the checksum of one that is read as it was stored
     return data
+
+
+def _digest(document: bytes, key: str) -> bytes:
+    return hashlib.blake2b(b"%b\0%b" % (key.encode(), document), digest_size=_DIGEST_BYTES).hexdigest().encode()
 
 
 def _damaged(what: str) -> UnreadableError:
@@ -170,8 +266,10 @@ def _read(kind: Any, value: Any) -> Any:
     elif is_dataclass(kind):
         return _read_object(kind, _a(dict, value))
     else:  # a named tuple
-        hints = _hints(kind)
-        return kind(*[_read(hint, element) for hint, element in zip(hints.values(), _a(list, value), strict=True)])
+        hints, elements = _hints(kind), _a(list, value)
+        if not len(hints) - len(kind._field_defaults) <= len(elements) <= len(hints):
+            raise ValueError
+        return kind(*[_read(hint, element) for hint, element in zip(hints.values(), elements, strict=False)])
     if not fits:
         raise ValueError
     return value

@@ -20,7 +20,17 @@ from etlcli.cache.packed import MAX_ENCODED_BYTES, TARGET_STORED_BYTES
 from etlcli.errors import CacheError, ChunkError, TooLarge
 from etlcli.model import ChunkRecord
 
-__all__ = ["MAX_ELEMENT_BYTES", "TARGET_ROWS", "TYPES_FIELD", "Row", "RowsChunk", "RowsPacker", "canonical", "restore"]
+__all__ = [
+    "MAX_ELEMENT_BYTES",
+    "PACKED_HINT",
+    "TARGET_ROWS",
+    "TYPES_FIELD",
+    "Row",
+    "RowsChunk",
+    "RowsPacker",
+    "canonical",
+    "restore",
+]
 
 MAX_ELEMENT_BYTES = 128 * 1024
 """What one element of a collection may take (Momento's limits page: 128 KB)."""
@@ -33,7 +43,7 @@ TARGET_ROWS = 500
 
 _DIGEST_BYTES = 8
 _TEXT = {"S", "N", "B"}
-_PACKED = 'Use the packed layout, which has no such limits: layout = "packed" below [cache].'
+PACKED_HINT = 'Use the packed layout, which has no such limits: layout = "packed" below [cache].'
 
 Row = Mapping[str, bytes]
 """A row's dictionary: field to value."""
@@ -116,13 +126,13 @@ def fields_of(item: bytes, kinds: Mapping[str, str]) -> Row:
     for name, value in orjson.loads(item).items():
         ((kind, content),) = value.items()
         if name == TYPES_FIELD:
-            raise CacheError(f"the rows layout has its own use for an attribute named {name}", hint=_PACKED)
+            raise CacheError(f"the rows layout has its own use for an attribute named {name}", hint=PACKED_HINT)
         fields[name] = _written(kind, content)
         if len(fields[name]) > MAX_ELEMENT_BYTES:
             raise TooLarge(
                 f"the value of {name} has {len(fields[name]):,} bytes, and a field in the cache can have"
                 f" {MAX_ELEMENT_BYTES:,}",
-                hint=_PACKED,
+                hint=PACKED_HINT,
             )
         if kinds.get(name) != kind:
             other[name] = kind

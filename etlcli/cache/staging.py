@@ -7,6 +7,7 @@
     JOB/RUN/chunk/NUMBER      the rows; in the rows layout JOB/RUN/chunk/NUMBER/ROW, a dictionary each
     JOB/RUN/rejects/STAGE/N   rows that DynamoDB cannot hold, found by ``extract`` or by ``load``
 
+What is too large for the account's limit of an item is stored in parts, below the same name (see ``shelf``).
 Momento cannot list keys, so whatever is to be found again is named by something above it.
 """
 
@@ -15,14 +16,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 from etlcli.cache import documents
 from etlcli.cache.packed import Packed, unpack
-from etlcli.cache.rows import RowsChunk, restore
-from etlcli.errors import CacheError, ChunkError, leading
+from etlcli.cache.rows import PACKED_HINT, RowsChunk, restore
+from etlcli.cache.shelf import Shelf, each
+from etlcli.errors import CacheError, ChunkError, TooLarge
 from etlcli.model import ChunkRecord, Manifest, Reject
 from etlcli.ports import Cache
 from etlcli.retry import RetryPolicy
@@ -46,9 +48,6 @@ Stage: TypeAlias = Literal["extract", "load"]
 RUNS_KEPT = 10
 """Runs that the cache remembers; what an older one still stores could not be found any more."""
 
-# Calls of one chunk at once, in the rows layout.
-_CALLS_IN_FLIGHT = 16
-
 # Reads are eventually consistent: a miss this soon after somebody else's write may not be one, and what is found may
 # be what was there before.
 _SETTLING_SECONDS = 5.0
@@ -66,6 +65,7 @@ class Staging:
 
     def __init__(self, cache: Cache, job: str, *, settling_seconds: float = _SETTLING_SECONDS) -> None:
         self._cache = cache
+        self._shelf = Shelf(cache)
         self._job = job
         self._settling_seconds = settling_seconds
 
@@ -89,16 +89,26 @@ class Staging:
 
     # Chunks
 
-    async def store_chunk(self, run_id: str, number: int, chunk: Chunk, ttl_seconds: float) -> None:
-        """Store a chunk: one entry, or a dictionary a row."""
+    async def store_chunk(self, run_id: str, number: int, chunk: Chunk, ttl_seconds: float) -> int:
+        """Store a chunk: one entry, or a dictionary a row.
+
+        Returns:
+            In how many parts its entry is stored, which is for its record in the ledger.
+
+        Raises:
+            TooLarge: A row of the rows layout is over a limit; or the account takes not even small parts of an entry.
+        """
         key = self._chunk(run_id, number)
         if isinstance(chunk, Packed):
-            await self._cache.set(key, chunk.entry, ttl_seconds)
-            return
-        await _each(
-            partial(self._cache.set_dictionary, f"{key}/{row}", fields, ttl_seconds)
-            for row, fields in enumerate(chunk.dictionaries)
-        )
+            return await self._shelf.store(key, chunk.entry, ttl_seconds)
+        try:
+            await each(
+                partial(self._cache.set_dictionary, f"{key}/{row}", fields, ttl_seconds)
+                for row, fields in enumerate(chunk.dictionaries)
+            )
+        except TooLarge as error:
+            raise TooLarge(error.message, hint=f"In the rows layout a row is one entry. {PACKED_HINT}") from error
+        return 1
 
     async def fetch_chunk(self, manifest: Manifest, record: ChunkRecord) -> list[bytes]:
         """Fetch a chunk's rows, each an item as DynamoDB JSON, checked against the ledger.
@@ -112,15 +122,19 @@ class Staging:
         if manifest.layout == "rows":
             names = [f"{key}/{row}" for row in range(record.rows)]
             reads = [partial(self._cache.get_dictionary, name) for name in names]
-            found = await _each(partial(self._settled, read, until) for read in reads)
+            found = await each(partial(self._settled, read, until) for read in reads)
             rows = [row for row in found if row is not None]
             if len(rows) < record.rows:
-                raise self._missing(what)
+                raise self._missing(manifest, record, what)
             return restore(rows, manifest.kinds, record, what)
-        entry = await self._settled(lambda: self._cache.get(key), until)
+
+        def known(entry: bytes) -> bool:
+            return len(entry) == record.bytes_stored and entry[-8:].hex() == record.stored_digest
+
+        entry = await self._settled(partial(self._shelf.fetch, key, record.parts), until, known)
         if entry is None:
-            raise self._missing(what)
-        if len(entry) != record.bytes_stored or entry[-8:].hex() != record.stored_digest:
+            raise self._missing(manifest, record, what)
+        if not known(entry):
             raise ChunkError(
                 f"{what} is not what the ledger says was stored",
                 hint="Run momento-etl run (or extract) again: it reads the rows anew.",
@@ -131,14 +145,18 @@ class Staging:
         """Remove a chunk; harmless where it is gone."""
         key = self._chunk(manifest.run_id, record.number)
         if manifest.layout == "rows":
-            await _each(partial(self._cache.delete, f"{key}/{row}") for row in range(record.rows))
+            await each(partial(self._cache.delete, f"{key}/{row}") for row in range(record.rows))
         else:
-            await self._cache.delete(key)
+            await self._shelf.remove(key, record.parts)
 
-    def _missing(self, what: str) -> ChunkError:
+    def _missing(self, manifest: Manifest, record: ChunkRecord, what: str) -> ChunkError:
+        what = f"{what} is not in cache {self._cache.name!r} any more"
+        if record.stored_at + manifest.ttl_seconds <= time.time():
+            return ChunkError(
+                f"{what}: it has expired", hint=f"{_EXTRACT_AGAIN} A longer --ttl keeps chunks for longer."
+            )
         return ChunkError(
-            f"{what} is not in cache {self._cache.name!r} (any more): it expired, or the cache was flushed",
-            hint=f"{_EXTRACT_AGAIN} A longer --ttl keeps chunks for longer.",
+            f"{what}, though its time is not up: the cache was flushed, or the account is full", hint=_EXTRACT_AGAIN
         )
 
     # Ledger
@@ -148,7 +166,7 @@ class Staging:
     ) -> None:
         """Store a page of the ledger, in place of the one before."""
         document = documents.dump_ledger_page(list(records))
-        await self._cache.set(self._name(run_id, "ledger", page), document, ttl_seconds)
+        await self._shelf.store_document(self._name(run_id, "ledger", page), document, ttl_seconds)
 
     async def fetch_ledger(self, manifest: Manifest) -> list[ChunkRecord]:
         """Fetch the ledger of a complete run, in order.
@@ -198,14 +216,14 @@ class Staging:
 
     async def _fetch_ledger_page(self, run_id: str, page: int) -> list[ChunkRecord] | None:
         key = self._name(run_id, "ledger", page)
-        document = await self._cache.get(key)
+        document = await self._shelf.fetch_document(key)
         return None if document is None else documents.load_ledger_page(document, key)
 
     # Manifest, pointer, list of runs
 
     async def store_manifest(self, manifest: Manifest) -> None:
         """Store a run's manifest, in place of the one before."""
-        await self._cache.set(
+        await self._shelf.store_document(
             self._name(manifest.run_id, "manifest"), documents.dump_manifest(manifest), manifest.ttl_seconds
         )
 
@@ -222,14 +240,14 @@ class Staging:
         key = self._name(run_id, "manifest")
 
         async def fetch() -> Manifest | None:
-            document = await self._cache.get(key)
+            document = await self._shelf.fetch_document(key)
             return None if document is None else documents.load_manifest(document, key)
 
         return await self._settled(fetch, self._until(settle=settle), lambda found: found.status == "complete")
 
     async def move_current(self, run_id: str, ttl_seconds: float) -> None:
         """Point at the newest complete extraction. One write, made after all that it stands for is stored."""
-        await self._cache.set(self._name("current"), documents.dump_pointer(run_id), ttl_seconds)
+        await self._shelf.store_document(self._name("current"), documents.dump_pointer(run_id), ttl_seconds)
 
     async def fetch_current(self, *, settle: bool = False) -> str | None:
         """Name the newest complete extraction; None where there is none.
@@ -238,7 +256,7 @@ class Staging:
             settle: Ask again for some seconds before a miss counts.
         """
         key = self._name("current")
-        document = await self._settled(lambda: self._cache.get(key), self._until(settle=settle))
+        document = await self._settled(partial(self._shelf.fetch_document, key), self._until(settle=settle))
         return None if document is None else documents.load_pointer(document, key)
 
     async def note_run(self, run_id: str, ttl_seconds: float) -> None:
@@ -248,12 +266,12 @@ class Staging:
         except documents.UnreadableError:
             known = []
         newest = sorted({run_id, *known}, reverse=True)[:RUNS_KEPT]  # their names sort by their start
-        await self._cache.set(self._name("runs"), documents.dump_runs(newest), ttl_seconds)
+        await self._shelf.store_document(self._name("runs"), documents.dump_runs(newest), ttl_seconds)
 
     async def fetch_runs(self) -> list[str]:
         """List the newest runs that the cache remembers, the newest first."""
         key = self._name("runs")
-        document = await self._cache.get(key)
+        document = await self._shelf.fetch_document(key)
         return [] if document is None else documents.load_runs(document, key)
 
     # Rejects
@@ -263,15 +281,16 @@ class Staging:
     ) -> None:
         """Store a page of rejects, in place of the one before."""
         document = documents.dump_rejects(list(rejects))
-        await self._cache.set(self._name(run_id, "rejects", stage, page), document, ttl_seconds)
+        await self._shelf.store_document(self._name(run_id, "rejects", stage, page), document, ttl_seconds)
 
     async def end_rejects(self, run_id: str, stage: Stage, pages: int) -> None:
         """Say how many pages there are: what an earlier attempt stored after them is no longer found."""
         await self._cache.delete(self._name(run_id, "rejects", stage, pages))
 
-    async def fetch_rejects(self, run_id: str) -> list[Reject]:
-        """Fetch all of a run's rejects, those of its extraction first."""
-        return [reject async for page in self.fetch_reject_pages(run_id) for reject in page]
+    async def fetch_rejects(self, run_id: str, *stages: Stage) -> list[Reject]:
+        """Fetch all of a run's rejects, those of its extraction first; or those of some halves of it only."""
+        pages = self.fetch_reject_pages(run_id, stages=stages or get_args(Stage))
+        return [reject async for page in pages for reject in page]
 
     async def fetch_reject_pages(
         self,
@@ -293,7 +312,8 @@ class Staging:
                 if left is not None and left <= 0:
                     break
                 key = self._name(run_id, "rejects", stage, page)
-                document = await self._settled(partial(self._cache.get, key), self._until(settle=left is not None))
+                fetch = partial(self._shelf.fetch_document, key)
+                document = await self._settled(fetch, self._until(settle=left is not None))
                 if document is None:
                     break
                 rejects = documents.load_rejects(document, key)
@@ -328,19 +348,3 @@ class Staging:
 
 
 _EXTRACT_AGAIN = "Run momento-etl run (or extract) again."
-
-
-async def _each(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Make calls, some at once; answer in their order."""
-    gate = asyncio.Semaphore(_CALLS_IN_FLIGHT)
-
-    async def one(call: Callable[[], Awaitable[T]]) -> T:
-        async with gate:
-            return await call()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(call)) for call in calls]
-    except BaseExceptionGroup as errors:
-        raise leading(errors) from None
-    return [task.result() for task in tasks]

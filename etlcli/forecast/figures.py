@@ -27,7 +27,7 @@ _FULL_BYTES = TARGET_STORED_BYTES * 13 // 12
 
 # What the ledger's pages take: a record of a chunk, with its keys' bounds, and what stands around the records.
 _RECORD_BYTES = 140
-_PAGE_BYTES = 160
+_PAGE_BYTES = 200
 
 Kind: TypeAlias = Literal["chunk", "ledger", "rejects", "run"]
 """What an entry of the cache belongs to: rows, the ledger's pages, rejected rows, or the run as a whole."""

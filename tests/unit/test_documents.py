@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etlcli.cache import documents
-from etlcli.cache.documents import FORMAT, UnreadableError
+from etlcli.cache.documents import FORMAT, Index, UnreadableError
 from etlcli.errors import CacheError
 from etlcli.model import (
     ChunkRecord,
@@ -101,7 +101,7 @@ manifests = st.builds(
     kinds=st.dictionaries(text, text, max_size=3),
 )
 keys = st.lists(st.none() | text, max_size=2).map(tuple)
-records = st.builds(ChunkRecord, *[number] * 6, text, text, keys, keys, seconds)
+records = st.builds(ChunkRecord, *[number] * 6, text, text, keys, keys, seconds, number)
 rejects = st.builds(Reject, text, text, st.dictionaries(text, text, max_size=4))
 
 
@@ -148,6 +148,17 @@ def test_a_field_that_an_earlier_version_did_not_write_has_its_default() -> None
     assert found == replace(MANIFEST, chunks_freed=0, totals=replace(MANIFEST.totals, rows_dropped=0))
 
 
+def test_a_page_from_before_chunks_were_stored_in_parts_is_read() -> None:
+    data = orjson.loads(documents.dump_ledger_page([RECORD, RECORD._replace(number=1, parts=1)]))
+    assert data["fields"].pop() == "parts"
+    for row in data["chunks"]:
+        row.pop()
+    assert documents.load_ledger_page(orjson.dumps(data), WHAT) == [RECORD, RECORD._replace(number=1)]
+    data["fields"].pop()
+    with pytest.raises(UnreadableError, match="damaged"):
+        documents.load_ledger_page(orjson.dumps(data), WHAT)
+
+
 Load = Callable[[bytes, str], Any]
 KINDS: dict[str, tuple[bytes, Load]] = {
     "manifest": (documents.dump_manifest(MANIFEST), documents.load_manifest),
@@ -189,6 +200,71 @@ def test_the_document_of_another_kind_is_refused(document: bytes, load: Load) ->
         if other != document and not (load is documents.load_pointer and b"run_id" in other):
             with pytest.raises(UnreadableError):
                 load(other, WHAT)
+
+
+def test_whoever_reads_a_document_as_it_is_stored_may() -> None:
+    for document, load in KINDS.values():
+        assert load(documents.sealed(document, WHAT), WHAT) == load(document, WHAT)
+        assert orjson.loads(documents.sealed(document, WHAT)).keys() == {*orjson.loads(document), "digest"}
+
+
+@each_kind
+def test_a_checksum_is_taken_away_again(document: bytes, load: Load) -> None:
+    assert documents.unsealed(documents.sealed(document, WHAT), WHAT) == document
+    assert documents.unsealed(document, WHAT) == document  # of an earlier version, which wrote none
+    assert load(document, WHAT) == load(documents.unsealed(documents.sealed(document, WHAT), WHAT), WHAT)
+
+
+@each_kind
+def test_every_flipped_bit_is_seen_or_changes_nothing(document: bytes, load: Load) -> None:
+    whole, expected = documents.sealed(document, WHAT), load(document, WHAT)
+    for bit in range(len(whole) * 8):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            found = load(documents.unsealed(bytes(damaged), WHAT), WHAT)
+        except UnreadableError:
+            continue
+        assert found == expected
+
+
+@each_kind
+def test_every_truncation_is_seen(document: bytes, load: Load) -> None:
+    whole = documents.sealed(document, WHAT)
+    for length in range(len(whole)):
+        with pytest.raises(UnreadableError, match=WHAT):
+            load(documents.unsealed(whole[:length], WHAT), WHAT)
+
+
+@each_kind
+def test_a_document_under_another_key_is_refused(document: bytes, load: Load) -> None:
+    assert load(document, WHAT) is not None
+    with pytest.raises(UnreadableError, match="movies/S/manifest is damaged"):
+        documents.unsealed(documents.sealed(document, WHAT), "movies/S/manifest")
+
+
+def test_a_newer_version_whose_checksum_is_another_one_is_named() -> None:
+    newer = b'{"format":2,"surprise":[],"digest":"0123456789abcdef"}'
+    with pytest.raises(UnreadableError, match="was written by a newer momento-etl"):
+        documents.unsealed(newer, WHAT)
+
+
+def test_a_column_named_like_the_checksum_is_no_checksum() -> None:
+    manifest = replace(MANIFEST, kinds={"a": "N", "digest": "0123456789abcdef"}, transform=None)
+    document = documents.dump_manifest(manifest)
+    assert documents.unsealed(document, WHAT) == document
+    found = documents.load_manifest(documents.unsealed(documents.sealed(document, WHAT), WHAT), WHAT)
+    assert found == manifest
+
+
+def test_an_index_comes_back_and_no_other_document_is_taken_for_one() -> None:
+    index = Index(3, "00ff-3")
+    assert documents.load_index(documents.dump_index(index), WHAT) == index
+    for document, _ in KINDS.values():
+        assert documents.load_index(document, WHAT) is None
+    for parts in (0, -1, "3", None):
+        with pytest.raises(UnreadableError):
+            documents.load_index(orjson.dumps({"format": 1, "parts": parts, "below": "x"}), WHAT)
 
 
 @pytest.mark.parametrize("depth", [300, 900, 20_000])

@@ -108,6 +108,30 @@ def test_damage_is_seen(damaged: dict[str, bytes]) -> None:
         restore([{**chunk.dictionaries[0], **damaged}], KINDS, record(chunk), "chunk 0")
 
 
+def test_every_flipped_bit_of_a_name_or_a_value_is_seen() -> None:
+    chunk = packed(ITEM, {"movie_id": {"N": "1"}})
+    for place, row in enumerate(chunk.dictionaries):
+        for name, value in row.items():
+            for bit in range(8 * len(value)):
+                other = bytearray(value)
+                other[bit // 8] ^= 1 << bit % 8
+                damage(chunk, place, {**row, name: bytes(other)})
+            rest = {field: kept for field, kept in row.items() if field != name}
+            for bit in range(8 * len(name.encode())):
+                raw = bytearray(name.encode())
+                raw[bit // 8] ^= 1 << bit % 8
+                damage(chunk, place, {**rest, raw.decode(errors="replace"): value})
+            damage(chunk, place, rest)
+
+
+def damage(chunk: RowsChunk, place: int, row: Mapping[str, bytes]) -> None:
+    rows = list(chunk.dictionaries)
+    rows[place] = row
+    with pytest.raises(ChunkError, match="chunk 0 is damaged") as caught:
+        restore(rows, KINDS, record(chunk), "chunk 0")
+    assert caught.value.hint
+
+
 def test_lost_and_swapped_rows_are_seen() -> None:
     chunk = packed(ITEM, {"movie_id": {"N": "1"}})
     one, other = chunk.dictionaries

@@ -44,6 +44,7 @@ class FakeAccount:
         lag: How many reads of a newly written key still find what was there before: eventual consistency.
         fault: Asked before each call; what it returns is raised.
         loses_answers: Whether a write that fails was carried out all the same, and only its answer lost.
+        item_bytes: What one value may take.
         calls: All calls, in order.
         in_flight: Calls that are being answered just now.
         peak: The most that there were at once.
@@ -55,6 +56,7 @@ class FakeAccount:
     lag: int = 0
     fault: Callable[[Call], EtlError | None] | None = None
     loses_answers: bool = False
+    item_bytes: int = ITEM_BYTES
     calls: list[Call] = field(default_factory=list)
     in_flight: int = 0
     peak: int = 0
@@ -114,7 +116,7 @@ class FakeCache:
     async def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
         lost = await self._called("set", key)
         entries = self._entries()
-        if len(value) > ITEM_BYTES:
+        if len(value) > self.account.item_bytes:
             raise TooLarge(f"{key} in cache {self._name!r} has {len(value):,} bytes", hint="Split it.")
         if not 0 < ttl_seconds <= TTL_SECONDS:
             raise CacheError(f"a time to live of {ttl_seconds} s is not possible", hint="At most 24 hours.")
