@@ -13,7 +13,7 @@ from typing import Self
 
 from momento import CacheClientAsync, Configurations, CredentialProvider
 from momento.config.transport.transport_strategy import StaticGrpcConfiguration, StaticTransportStrategy
-from momento.errors import MomentoErrorCode, SdkException, UnknownServiceException
+from momento.errors import SdkException
 from momento.requests import CollectionTtl
 from momento.responses import CacheDictionaryFetch, CacheGet, CreateCache
 from momento.responses.mixins import ErrorResponseMixin
@@ -22,25 +22,21 @@ from momento.retry import FixedCountRetryStrategy
 
 from etlcli.cache.metering import metered
 from etlcli.cache.pace import Costs, Line, Pace, Sent
-from etlcli.config.momento import MomentoAccess
-from etlcli.config.names import NAME_RULE
-from etlcli.errors import (
-    CacheError,
-    ConfigError,
-    EtlError,
-    Throttled,
-    TooLarge,
-    TransientError,
-    Unavailable,
-    UsageError,
+from etlcli.cache.refusals import (
+    MAX_ITEM_BYTES,
+    NoSuchCacheError,
+    NotAllowedError,
+    is_metered,
+    too_large_for_the_rate,
+    translated,
+    unavailable,
 )
+from etlcli.config.momento import MomentoAccess
+from etlcli.errors import ConfigError, EtlError, Throttled, TransientError, Unavailable
 from etlcli.progress import Counters
 from etlcli.retry import DEFAULT_POLICY, FIRST_CONTACT_SECONDS, RetryPolicy
 
 __all__ = ["CALL_SECONDS", "MAX_ITEM_BYTES", "MomentoCache"]
-
-MAX_ITEM_BYTES = 5_000_000
-"""What one item may take (Momento's limits page: 5 MB), key included."""
 
 CALL_SECONDS = 15.0
 """The deadline of one call: a 256 KB chunk over a slow line takes seconds, and the SDK's presets for regions and Lambda
@@ -86,7 +82,7 @@ class _Request:
         send: Makes the call.
         key: The key that it is about.
         cost: Its metered operations; None for a read, whose answer tells.
-        size: The bytes of the value that is sent, or of a dictionary's largest.
+        size: The bytes of the value that is sent, or of all of a dictionary's.
         creating: Whether it makes the cache. Such calls have a deadline and a rate limit of their own.
     """
 
@@ -174,7 +170,7 @@ class MomentoCache:
             response = await self._call(
                 _Request("creating it", lambda client: client.create_cache(self._name), creating=True)
             )
-        except _NotAllowedError:
+        except NotAllowedError:
             # A key for data alone may not make caches, and need not where it is there already.
             if await self.exists():
                 return False
@@ -185,7 +181,7 @@ class MomentoCache:
         """Whether the cache is there. Asked with a read, which every key may do that can load at all."""
         try:
             await self.get(_NO_KEY)
-        except _NoSuchCacheError:
+        except NoSuchCacheError:
             return False
         return True
 
@@ -209,7 +205,11 @@ class MomentoCache:
         response = await self._call(
             _Request(f"reading {key}", lambda client: client.dictionary_fetch(self._name, key), key, cost=None)
         )
-        return response.value_dictionary_string_bytes if isinstance(response, CacheDictionaryFetch.Hit) else None
+        if not isinstance(response, CacheDictionaryFetch.Hit):
+            return None
+        # A name that is no text is damaged: whoever checks the fields finds another one in its place.
+        fields = response.value_dictionary_bytes_bytes.items()
+        return {name.decode(errors="replace"): value for name, value in fields}
 
     async def set_dictionary(self, key: str, fields: Mapping[str, bytes], ttl_seconds: float) -> None:
         """Store a dictionary for a time. Each field costs its size in metered operations.
@@ -224,7 +224,7 @@ class MomentoCache:
                 lambda client: client.dictionary_set_fields(self._name, key, fields, ttl=ttl),
                 key,
                 sum(map(metered, sizes)),
-                max(sizes),
+                sum(sizes),
             )
         )
 
@@ -242,7 +242,9 @@ class MomentoCache:
         place = None if request.creating else self._line.place()
         cost = self._costs.expected(request.key) if request.cost is None else request.cost
         failures = 0
-        failed_at = 0.0
+        failed_at = 0.0  # when it failed first
+        silent_at = 0.0  # when it was first left without an answer, of the last times in a row
+        is_throttled = True
         while True:
             sent = None if place is None else await self._line.go(place, cost)
             try:
@@ -250,18 +252,20 @@ class MomentoCache:
             except TransientError as error:
                 now = self._clock()
                 failed_at = failed_at if failures else now
+                silent_at = now if is_throttled else silent_at
                 failures += 1
                 pause = self._retry.wait(failures)
                 is_throttled = isinstance(error, Throttled)
                 if sent is not None and is_throttled:
                     self._pace.refuse(sent, pause)
-                # Of the whole cache, since others may only have been first to use what the account allows. From the
-                # first failure, since a first try that took long must not use it up by itself.
-                since = max(failed_at, self._acknowledged_at)
+                # From the first failure, since a first try that took long must not use it up by itself. Of the whole
+                # cache where a rate is too high, since others may only have been first to use what the account allows;
+                # of this call alone where nobody answers, since others that do get through are no help to it.
+                since = max(failed_at, self._acknowledged_at) if is_throttled else silent_at
                 patience = self._retry.patience if self._answered else min(self._retry.patience, FIRST_CONTACT_SECONDS)
                 if now + pause - since > patience:
                     if is_throttled and cost > 1 and await self._lets_small_calls_through():
-                        raise _too_large_for_the_rate(error, cost) from error
+                        raise too_large_for_the_rate(error, cost) from error
                     raise
                 self._counters.retries += not is_throttled
             if sent is None or not is_throttled:  # the pace holds the others back
@@ -277,17 +281,19 @@ class MomentoCache:
             async with asyncio.timeout(self._call_seconds if request.creating else None):
                 response = await request.send(client)
         except TimeoutError:
-            raise _unavailable(self._text(request, f"no answer within {self._call_seconds:g} seconds")) from None
+            raise unavailable(self._text(request, f"no answer within {self._call_seconds:g} seconds")) from None
         except BaseException:
             if sent is not None:
                 self._pace.lose(sent)
             raise
         if isinstance(response, ErrorResponseMixin):
             failure = response.inner_exception
-            error = self._translated(failure, request)
+            text = self._text(request, f"{failure.message_wrapper}: {failure.message}")
+            was_there = self._acknowledged_at > float("-inf")
+            error = translated(failure, text, self._where, request.size, creating=request.creating, was_there=was_there)
             self._answered = self._answered or not isinstance(error, Unavailable)
             self._counters.throttles += isinstance(error, Throttled)
-            cost = int(_is_metered(failure, error))
+            cost = int(is_metered(failure, error))
             self._counters.momento_operations += cost
             if sent is not None and isinstance(error, Unavailable):
                 self._pace.lose(sent)
@@ -326,113 +332,5 @@ class MomentoCache:
             return False
         return True
 
-    def _translated(self, error: SdkException, request: _Request) -> EtlError:
-        """Word an error of the SDK as ours."""
-        creating = request.creating
-        text = self._text(request, f"{error.message_wrapper}: {error.message}")
-        match error.error_code:
-            case MomentoErrorCode.LIMIT_EXCEEDED_ERROR | MomentoErrorCode.CLIENT_RESOURCE_EXHAUSTED:
-                if creating and _reason(error) not in {None, *_RATE_LIMITS}:
-                    return CacheError(
-                        text,
-                        hint="The account may have no more caches: delete one, ask Momento for more, or let several"
-                        " jobs share one ([cache] name).",
-                    )
-                return _limit(text, error, request.size)
-            case code if code in _PASSING or isinstance(error, UnknownServiceException):
-                return _unavailable(text)
-            case MomentoErrorCode.NOT_FOUND_ERROR:
-                return _NoSuchCacheError(
-                    f"there is no {self._where}",
-                    hint="momento-etl extract (or run) makes the cache. Otherwise check its name, and the account and"
-                    " region of the API key.",
-                )
-            case MomentoErrorCode.AUTHENTICATION_ERROR:
-                return CacheError(
-                    text, hint="The API key is expired, revoked or of another region: make a new one.", of_service=True
-                )
-            case MomentoErrorCode.PERMISSION_ERROR:
-                return _NotAllowedError(text, hint="Give the API key read and write permission for this cache.")
-            case MomentoErrorCode.INVALID_ARGUMENT_ERROR if creating:
-                return UsageError(text, hint=f"A cache's name has {NAME_RULE}: choose another with --cache.")
-            case MomentoErrorCode.INVALID_ARGUMENT_ERROR | MomentoErrorCode.BAD_REQUEST_ERROR:
-                return CacheError(text, hint="Check the cache's name and the time to live (at most 24 hours).")
-            case _:
-                return CacheError(text)
-
     def _text(self, request: _Request, what: str) -> str:
         return f"Momento failed for {self._where} while {request.doing}: {what}"
-
-
-class _NoSuchCacheError(CacheError):
-    """The cache does not exist."""
-
-
-class _NotAllowedError(CacheError):
-    """The API key lacks a permission."""
-
-
-# And UNKNOWN, what gRPC calls a broken answer: its class, since it shares its code with requests that are wrong.
-_PASSING = {
-    MomentoErrorCode.TIMEOUT_ERROR,
-    MomentoErrorCode.SERVER_UNAVAILABLE,
-    MomentoErrorCode.CANCELLED_ERROR,
-    MomentoErrorCode.INTERNAL_SERVER_ERROR,
-    MomentoErrorCode.CONNECTION_ERROR,
-}
-
-# What the `err` trailer of RESOURCE_EXHAUSTED says when a rate is too high, and when a value is too large.
-_RATE_LIMITS = {"operations_rate_limit_exceeded", "throughput_rate_limit_exceeded"}
-_SIZE_LIMITS = {"item_size_limit_exceeded", "element_size_limit_exceeded", "request_size_limit_exceeded"}
-
-
-# What Momento refuses for what it asks costs one metered operation all the same; what never got that far, nothing.
-_METERED_REFUSALS = {
-    MomentoErrorCode.NOT_FOUND_ERROR,
-    MomentoErrorCode.INVALID_ARGUMENT_ERROR,
-    MomentoErrorCode.FAILED_PRECONDITION_ERROR,
-}
-
-
-def _is_metered(failure: SdkException, error: EtlError) -> bool:
-    if failure.transport_details is None:
-        return False  # the SDK's own refusal
-    if failure.error_code is MomentoErrorCode.LIMIT_EXCEEDED_ERROR:
-        # gRPC's own refusal to send has the same status, and no trailer.
-        return not isinstance(error, Throttled) and _reason(failure) is not None
-    return failure.error_code in _METERED_REFUSALS
-
-
-def _unavailable(text: str) -> Unavailable:
-    return Unavailable(
-        text, hint="Is the endpoint right, and may gRPC (HTTP/2) pass firewall and proxy?", of_service=True
-    )
-
-
-def _reason(error: SdkException) -> str | None:
-    """What the `err` trailer says."""
-    details = error.transport_details
-    metadata = details.grpc.metadata if details is not None else None
-    reason = metadata.get("err") if metadata is not None else None
-    return reason if isinstance(reason, str) else None
-
-
-def _limit(text: str, error: SdkException, size: int) -> EtlError:
-    """Tell a value that is too large from a rate that is too high: they share a status."""
-    reason = _reason(error)
-    # What gRPC itself refuses before sending has no trailer; such a refusal is always about size.
-    if reason in _SIZE_LIMITS or (reason is None and size > MAX_ITEM_BYTES):
-        return TooLarge(text, hint=f"It has {size:,} bytes; an item in the cache can have {MAX_ITEM_BYTES:,}.")
-    return Throttled(
-        text,
-        hint="The account's rate limit is too low for this job in the time it may take: ask Momento to raise it.",
-    )
-
-
-def _too_large_for_the_rate(error: EtlError, cost: int) -> Throttled:
-    """Say more of a call that was refused to the end, while small ones are let through."""
-    return Throttled(
-        f"{error.message}\n  it costs {cost:,} metered operations at once, and calls that cost 1 get through",
-        hint="The account seems to allow less in a second than one chunk costs: ask Momento to raise it, or set"
-        ' layout = "rows", whose calls carry one row each.',
-    )

@@ -116,6 +116,8 @@ USES: dict[str, Callable[[MomentoCache], Awaitable[object]]] = {
     "get": lambda cache: cache.get("k"),
     "set": lambda cache: cache.set("k", b"v", TTL),
     "delete": lambda cache: cache.delete("k"),
+    "dictionary-fetch": lambda cache: cache.get_dictionary("d"),
+    "dictionary-set": lambda cache: cache.set_dictionary("d", {"f": b"v"}, TTL),
     "create-cache": lambda cache: cache.ensure(),
 }
 
@@ -368,6 +370,42 @@ def test_patience_with_a_rate_limit_runs_out_too() -> None:
     play(scenario, AT_ONCE)
 
 
+@pytest.mark.parametrize("status", PASSING)
+def test_a_call_without_an_answer_is_given_up_while_others_get_through(status: str) -> None:
+    clock = ManualClock()
+
+    async def scenario(scene: Scene) -> None:
+        async def sleep(seconds: float) -> None:
+            clock.advance(seconds)
+            await one.cache.get("k")
+
+        scene.server.faults.fail("set", status=status)
+        policy = RetryPolicy(patience=20.0, base=1.0, ceiling=1.0)
+        async with connected(scene.server, policy, clock=clock, sleep=sleep) as one:
+            with pytest.raises(Unavailable):
+                await one.cache.set("k", b"v", TTL)
+            assert 15 < clock() < 25
+            assert one.counters.retries > 15
+
+    play(scenario)
+
+
+def test_throttles_before_it_do_not_use_up_the_patience_with_silence() -> None:
+    clock = ManualClock()
+
+    async def scenario(scene: Scene) -> None:
+        await scene.cache.get("k")  # an endpoint that never answered is given up earlier
+        throttles = scene.server.faults.fail(
+            "create-cache", status="resource-exhausted", err=RATE, when=lambda _: clock() < 20
+        )
+        silence = scene.server.faults.fail("create-cache", status="unavailable", count=12)
+        await scene.cache.ensure()
+        assert throttles.met > 5
+        assert silence.met == 12
+
+    play(scenario, RetryPolicy(patience=25.0, base=2.0, ceiling=2.0), clock)
+
+
 def test_nobody_listens() -> None:
     async def body() -> None:
         async with serve(port=0) as server:
@@ -400,6 +438,27 @@ def test_a_size_limit_is_told_from_a_rate_limit_by_its_trailer(err: str) -> None
     play(scenario)
 
 
+def test_a_dictionary_that_the_client_does_not_send_is_too_large_and_no_throttle() -> None:
+    async def scenario(scene: Scene) -> None:
+        fields = {f"f{n}": bytes(100_000) for n in range(60)}
+        with pytest.raises(TooLarge) as caught:
+            await scene.cache.set_dictionary("d", fields, TTL)
+        assert "6,000,000" in str(caught.value.hint)
+        assert scene.server.meter.calls == 0
+        assert (scene.counters.momento_calls, scene.counters.throttles, scene.counters.retries) == (1, 0, 0)
+
+    play(scenario)
+
+
+def test_a_field_whose_name_is_no_text_is_read_as_another_one() -> None:
+    async def scenario(scene: Scene) -> None:
+        held = scene.server.store.cache(CACHE)
+        held.dictionary_set(b"d", [(b"a\xff", b"1"), (b"b", b"2")], 60_000, refresh_ttl=True)
+        assert await scene.cache.get_dictionary("d") == {"a\N{REPLACEMENT CHARACTER}": b"1", "b": b"2"}
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("rpc", USES)
 @pytest.mark.parametrize(
     ("status", "hint"),
@@ -412,7 +471,7 @@ def test_a_size_limit_is_told_from_a_rate_limit_by_its_trailer(err: str) -> None
 )
 def test_refusals_are_not_tried_again(rpc: str, status: str, hint: str) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.server.faults.fail("get", "set", "delete", "create-cache", status=status)
+        scene.server.faults.fail(*USES, status=status)
         with pytest.raises(CacheError) as caught:
             await USES[rpc](scene.cache)
         assert scene.address in caught.value.message
@@ -450,8 +509,9 @@ def test_no_room_for_another_cache() -> None:
 def test_a_key_that_holds_a_collection() -> None:
     async def scenario(scene: Scene) -> None:
         scene.server.store.cache(CACHE).dictionary_set(b"k", [(b"a", b"b")], 60_000, refresh_ttl=True)
-        with pytest.raises(CacheError, match="dictionary"):
+        with pytest.raises(CacheError, match="dictionary") as caught:
             await scene.cache.get("k")
+        assert "Something else is stored under this name" in str(caught.value.hint)
         assert scene.counters.momento_operations == scene.server.meter.operations
 
     play(scenario)
