@@ -209,6 +209,8 @@ class FaultProxy:
                 connection.add(fault)
             self.note("connections")  # not before: whoever waits for it may strike it
             await connection.run()
+        except asyncio.CancelledError:
+            pass  # by ``close`` alone; asyncio's streams complain aloud of one that ends so
         finally:
             self._connections.discard(connection)
 

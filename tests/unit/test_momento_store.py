@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etlcli.local.momento.clock import ManualClock
-from etlcli.local.momento.faults import STATUSES, Faults, rpc_name
+from etlcli.local.momento.faults import PASSING, STATUSES, Disturbance, Faults, rpc_name
 from etlcli.local.momento.limits import NO_LIMITS, ON_DEMAND, PRESETS, Limits
 from etlcli.local.momento.meter import Meter, operations
 from etlcli.local.momento.rate import TokenBucket
@@ -608,3 +608,43 @@ def test_an_answer_can_be_lost() -> None:
     faults.fail("set", status="unavailable", after=True)
     lost = asyncio.run(faults.meet("Set", None, {}))
     assert _status(lost) == "unavailable"
+
+
+def test_faults_at_random_are_a_share_of_all_calls_and_the_same_for_a_seed() -> None:
+    def met(seed: int) -> list[str | None]:
+        faults, slept = _recorded()
+        disturbance = faults.disturbance = Disturbance(0.2, seed, seconds=3.0, throttles=1000)
+        assert faults.asked({})
+        answers: list[str | None] = []
+
+        async def meet_many() -> None:
+            for _ in range(2000):
+                try:
+                    error: CallError | None = await faults.meet("Get", None, {})
+                except CallError as raised:
+                    error = raised
+                answers.append("delay" if slept else _status(error))
+                slept.clear()
+
+        asyncio.run(meet_many())
+        assert sum(disturbance.met.values()) == sum(answer is not None for answer in answers)
+        assert set(disturbance.met) == set(disturbance.kinds)
+        assert disturbance.met["delay"] == answers.count("delay")
+        return answers
+
+    one = met(1)
+    assert met(1) == one != met(2)
+    assert 320 < sum(answer is not None for answer in one) < 480
+    assert set(one) == {None, "delay", "resource-exhausted", *PASSING}
+
+
+def test_random_faults_can_be_bounded_and_taken_back() -> None:
+    faults, slept = _recorded()
+    disturbance = faults.disturbance = Disturbance(1.0, 7, throttles=3)
+    assert all(_meet(faults, "Set") is not None for _ in range(50))
+    assert slept == []
+    assert "delay" not in disturbance.kinds
+    assert sum(disturbance.met[err] for err in LimitError.RATES) == 3
+    faults.clear()
+    assert not faults.asked({})
+    assert _meet(faults, "Set") is None

@@ -12,21 +12,23 @@ test helpers send them (`momento_local_middleware.py` in momentohq/client-sdk-py
     delay-count     how many of them wait; without it, all
 
 A call that is both to wait and to fail waits first. An RPC's name is its name on the wire in lower case with hyphens;
-the helpers call `SetIfNotExists` `set-if`. Faults can also be scripted here, for a client that adds no metadata.
+the helpers call `SetIfNotExists` `set-if`. Faults can also be scripted here, for a client that adds no metadata, or
+drawn at random for a share of all calls.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from etlcli.local.momento.refusals import InjectedError, InvalidRequestError
+from etlcli.local.momento.refusals import InjectedError, InvalidRequestError, LimitError
 
-__all__ = ["STATUSES", "Fault", "Faults", "rpc_name"]
+__all__ = ["PASSING", "STATUSES", "Disturbance", "Fault", "Faults", "rpc_name"]
 
 STATUSES = frozenset(
     {
@@ -49,6 +51,9 @@ STATUSES = frozenset(
     }
 )
 """The errors that can be asked for: gRPC's statuses."""
+
+PASSING = ("aborted", "cancelled", "data-loss", "deadline-exceeded", "internal", "unavailable", "unknown")
+"""Those that pass, so that the same call may be made again."""
 
 _ASKS = ("return-error", "delay-rpcs")
 _REMEMBERED_IDS = 10_000  # requests whose counts are kept; the oldest go
@@ -100,6 +105,48 @@ class Fault:
         return True
 
 
+class Disturbance:
+    """Faults at random, always the same ones in the same order for a seed.
+
+    Each is as likely as the others: every status of `PASSING`, before the call is carried out and after it; both rate
+    limits, with their trailers; and a delay.
+
+    Args:
+        rate: The share of calls that meet one, from 0 to 1.
+        seed: What the draws depend on.
+        seconds: How long a delay is; 0 for none.
+        throttles: How many calls meet a rate limit at most. A client that heeds rate limits goes slower with each one,
+            and would come to a stand under limits that have nothing to do with what it does.
+
+    Attributes:
+        kinds: All that can befall a call, by a name: `unavailable`, `unavailable after`,
+            `operations_rate_limit_exceeded`, `delay`.
+        met: How many calls met which.
+    """
+
+    def __init__(self, rate: float, seed: int, seconds: float = 0.0, throttles: int = 5) -> None:
+        self._rate = rate
+        self._throttles = throttles
+        self._rng = random.Random(seed)
+        none = frozenset[str]()
+        self.kinds = {status: Fault(none, status) for status in PASSING}
+        self.kinds |= {f"{status} after": Fault(none, status, after=True) for status in PASSING}
+        self.kinds |= {str(err): Fault(none, "resource-exhausted", err) for err in sorted(LimitError.RATES)}
+        if seconds:
+            self.kinds["delay"] = Fault(none, seconds=seconds)
+        self.met: Counter[str] = Counter()
+
+    def draw(self) -> Fault | None:
+        """Draws what befalls the next call; None for nothing."""
+        if self._rng.random() >= self._rate:
+            return None
+        name = self._rng.choice(list(self.kinds))
+        if name in LimitError.RATES and sum(self.met[err] for err in LimitError.RATES) >= self._throttles:
+            name = "unavailable"
+        self.met[name] += 1
+        return self.kinds[name]
+
+
 @dataclass(slots=True)
 class _Counts:
     errors: int = 0
@@ -115,11 +162,13 @@ class Faults:
         latency: Seconds that every call waits before anything else befalls it, as over a network.
         scripted: The faults set from Python. A call meets the first of them that befalls it and fails, and all delays
             before that.
+        disturbance: Faults at random, for calls that no scripted one lets fail; None for none.
     """
 
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     latency: float = 0.0
     scripted: list[Fault] = field(default_factory=list)
+    disturbance: Disturbance | None = None
     _by_id: OrderedDict[str, _Counts] = field(default_factory=OrderedDict)
 
     def fail(
@@ -177,8 +226,9 @@ class Faults:
         return fault
 
     def clear(self) -> None:
-        """Drops all scripted faults and forgets the counts of all requests."""
+        """Drops all scripted and random faults, and forgets the counts of all requests."""
         self.scripted.clear()
+        self.disturbance = None
         self._by_id.clear()
 
     def asked(self, metadata: Mapping[str, Any]) -> bool:
@@ -187,7 +237,9 @@ class Faults:
         Args:
             metadata: The call's.
         """
-        return bool(self.scripted or self.latency) or any(key in metadata for key in _ASKS)
+        if self.scripted or self.latency or self.disturbance is not None:
+            return True
+        return any(key in metadata for key in _ASKS)
 
     async def meet(self, rpc: str, request: object, metadata: Mapping[str, Any]) -> InjectedError | None:
         """Lets a call meet its faults.
@@ -208,16 +260,23 @@ class Faults:
             await self.sleep(self.latency)
         names = {rpc_name(rpc)} | ({"set-if"} if rpc == "SetIfNotExists" else set())
         await self._meet_asked(names, metadata)
+        for fault in self._befalling(names, request):
+            if fault.seconds:
+                await self.sleep(fault.seconds)
+            if fault.status is not None:
+                error = InjectedError(fault.status, fault.err)
+                if fault.after:
+                    return error
+                raise error
+        return None
+
+    def _befalling(self, names: Iterable[str], request: object) -> Iterator[Fault]:
         for fault in self.scripted:
             if any(fault.befalls(name, request) for name in names):
-                if fault.seconds:
-                    await self.sleep(fault.seconds)
-                if fault.status is not None:
-                    error = InjectedError(fault.status, fault.err)
-                    if fault.after:
-                        return error
-                    raise error
-        return None
+                yield fault
+        drawn = None if self.disturbance is None else self.disturbance.draw()
+        if drawn is not None:
+            yield drawn
 
     async def _meet_asked(self, names: Iterable[str], metadata: Mapping[str, Any]) -> None:
         delayed = _listed(names, metadata.get("delay-rpcs"))
