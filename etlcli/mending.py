@@ -61,7 +61,7 @@ class Mender:
         if not self._plan.resumes:
             raise ChunkError(
                 f"{error.message}; it cannot be read again, since its rows have no unique order",
-                hint="Run again with --restart, and a longer --ttl if the chunk has expired.",
+                hint="Run the same command again: it begins anew. A longer --ttl keeps chunks for longer.",
             ) from error
         async with self._one:
             items, rejects, rows = await self._read(record)
@@ -69,9 +69,11 @@ class Mender:
             packer.add(items)
             packed = packer.finish()
             manifest = self._ledger.manifest
-            with suppress(TooLarge):  # where the source has grown there: the items are loaded all the same
-                await self._staging.store_chunk(manifest.run_id, record.number, packed, manifest.ttl_seconds)
+            parts = record.parts
+            with suppress(TooLarge):  # a row that has grown too large for its layout is loaded all the same
+                parts = await self._staging.store_chunk(manifest.run_id, record.number, packed, manifest.ttl_seconds)
             mended = record._replace(
+                parts=parts,
                 rows=packed.rows,
                 rejected=len(rejects),
                 dropped=rows - packed.rows - len(rejects),

@@ -22,9 +22,9 @@ from etlcli.cache.staging import Staging
 from etlcli.encoding import Recipe
 from etlcli.errors import CacheError, SinkError, UsageError, leading
 from etlcli.model import ItemMark, Job, Key, Manifest
-from etlcli.pipeline import find_run
 from etlcli.plan import make_plan, row_encoder
 from etlcli.ports import Cache, Sink, Source, StateStore
+from etlcli.preparing import find_run
 from etlcli.report import Report
 from etlcli.verification.comparer import Comparer, cut
 from etlcli.verification.findings import Verification, Wanted, refuse_differences
