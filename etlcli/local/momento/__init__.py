@@ -5,7 +5,7 @@
     space, store               the data: entries, expiry, stored bytes. Pure: no gRPC
     signing, api_keys          signing keys; whose calls are let in
     meter, rate                what was used, and how fast it may be used
-    faults                     errors and delays on request, as the official Momento Local has them
+    faults                     errors and delays on request, as the official Momento Local has them, or at random
     scalars, dictionaries,
     control                    one function per RPC, from a request to its reply
     service                    what every call has in common: faults, metering, errors and their trailers
