@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from etlcli.budget import CacheBudget
+from etlcli.cache.documents import UnreadableError
 from etlcli.cache.staging import Staging
 from etlcli.earlier import EarlierRun
 from etlcli.model import ChunkRecord, KeyRange, Manifest, WatermarkMove
@@ -201,7 +202,7 @@ async def _take(
     obstacle = _obstacle(plan, watermark, manifest, records)
     rejected = sum(record.rejected for record in records)
     if obstacle is None and await _count_rejects(staging, run.run_id, len(records), rejected) < rejected:
-        obstacle = "some of its rejected rows are not in the cache any more"
+        obstacle = "some of its rejected rows are not in the cache (any more)"
     if obstacle is not None:
         what = f"run {run.run_id} of {plan.job.name} did not end, and is not taken up"
         report.warnings.append(f"{what}: {obstacle}. This run begins anew")
@@ -225,11 +226,14 @@ def _obstacle(
 
 
 async def _count_rejects(staging: Staging, run_id: str, chunks: int, expected: int) -> int:
-    """Count the rejects of the first so many chunks; nothing is asked where none are expected."""
-    if not expected:
-        return 0
-    async with aclosing(staging.fetch_reject_pages(run_id, stages=("extract",))) as pages:
-        return sum([sum(reject.chunk < chunks for reject in page) async for page in pages])
+    """Count the rejects of the first so many chunks that can be read; nothing is asked where none are expected."""
+    found = 0
+    if expected:
+        with suppress(UnreadableError):
+            async with aclosing(staging.fetch_reject_pages(run_id, stages=("extract",))) as pages:
+                async for page in pages:
+                    found += sum(reject.chunk < chunks for reject in page)
+    return found
 
 
 async def _is_unfinished(run: EarlierRun, job: str, state: StateStore, *, after_death: bool) -> bool:

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 import psycopg
 import pytest
-from aiohttp import web
 
 from tests.conftest import Stack
 from tests.integration.command_line import CommandLine
-from tests.integration.keeper import Keeper
 from tests.integration.mortal import PHASES, Instant, Mortals, When
+from tests.integration.stateful_keeper import StatefulKeeper
 
 KILLS = int(os.environ.get("MOMENTO_ETL_TEST_KILLS", "21"))
 ROWS = 6000
@@ -42,30 +40,6 @@ WHEN: tuple[When, ...] = ("before", "during", "after")
 
 # Chunks on their way at once: four are loaded, and a few more may be loaded that the ledger does not know yet.
 IN_FLIGHT = 4 + 8
-
-
-class StatefulKeeper(Keeper):
-    """Keeps items by itself, and hands on whatever concerns the state table.
-
-    Attributes:
-        puts: How many items were put into each table.
-    """
-
-    def __init__(self, behind: str) -> None:
-        super().__init__()
-        self._behind = behind
-        self.puts: dict[str, int] = {}
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        asked = orjson.loads(body)
-        if not str(asked.get("TableName", "")).startswith("state-"):
-            for table, writes in asked.get("RequestItems", {}).items():
-                self.puts[table] = self.puts.get(table, 0) + len(writes)
-            return await super()._answer(request)
-        headers = {name: request.headers[name] for name in ("Content-Type", "X-Amz-Target", "Authorization")}
-        async with aiohttp.ClientSession() as session, session.post(self._behind, data=body, headers=headers) as found:
-            return web.Response(status=found.status, body=await found.read(), content_type="application/x-amz-json-1.0")
 
 
 @dataclass
