@@ -18,7 +18,7 @@ from etlcli.model import ChunkRecord, Manifest, Process, SnapshotRecord, Waterma
 from etlcli.plan import Plan
 from etlcli.progress import Counters
 from etlcli.rejects import RejectKeeper
-from etlcli.rereading import RowReader
+from etlcli.resuming.rereading import RowReader
 from etlcli.stopping import Stop
 
 __all__ = ["Extraction", "new_manifest"]

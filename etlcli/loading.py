@@ -12,8 +12,8 @@ from etlcli.marking import key_of, marked
 from etlcli.model import ChunkRecord, ItemMark, Manifest, Reject
 from etlcli.ports import Sink
 from etlcli.progress import Counters
-from etlcli.progress_keeper import ProgressKeeper
 from etlcli.rejects import RejectKeeper
+from etlcli.resuming.progress import ProgressKeeper
 from etlcli.stopping import Stop
 from etlcli.verification.chunks import ChunkChecks
 

@@ -20,23 +20,23 @@ from etlcli.budget import CacheBudget
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import Staging
 from etlcli.chronicle import recorded
-from etlcli.earlier import EarlierRun, fetch_earlier, hold_superseded
 from etlcli.encoding import Recipe
 from etlcli.errors import ChunkError, EtlError, leading
 from etlcli.extraction import Extraction, new_manifest
 from etlcli.leasing import SendingRight, leased
 from etlcli.loading import Loading
-from etlcli.mending import Mender
 from etlcli.model import ChunkRecord, CreateOptions, ItemMark, Job, Key, Manifest, WatermarkMove, new_run_id
 from etlcli.plan import Plan, make_plan, row_encoder
 from etlcli.ports import Cache, Sink, Snapshot, Source, StateStore
 from etlcli.preparing import begin_at, find_run, hold_to_schema, plan_job, prepare_table, refuse_freed, refuse_oversize
-from etlcli.progress_keeper import ProgressKeeper
 from etlcli.rejects import RejectKeeper, TooManyRejects
 from etlcli.replacing import mark_of, prepare_mark, remove_stale
 from etlcli.report import Report
-from etlcli.rereading import RowReader
-from etlcli.resume import Unfinished, find_extraction, find_unfinished, progress_name
+from etlcli.resuming.earlier import EarlierRun, fetch_earlier, hold_superseded
+from etlcli.resuming.mending import Mender
+from etlcli.resuming.progress import ProgressKeeper
+from etlcli.resuming.rereading import RowReader
+from etlcli.resuming.unfinished import Unfinished, find_extraction, find_unfinished, progress_name
 from etlcli.state.host import HostProcesses
 from etlcli.stopping import Stopped
 from etlcli.verification.chunks import ChunkChecks, checks_of

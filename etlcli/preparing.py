@@ -12,7 +12,7 @@ from etlcli.model import CreateOptions, Job, Key, Manifest, WatermarkMove
 from etlcli.plan import Plan, make_plan
 from etlcli.ports import Sink, Snapshot, Source, StateStore
 from etlcli.report import Report
-from etlcli.rereading import refuse_duplicates
+from etlcli.resuming.rereading import refuse_duplicates
 
 __all__ = ["begin_at", "find_run", "hold_to_schema", "plan_job", "prepare_table", "refuse_freed", "refuse_oversize"]
 

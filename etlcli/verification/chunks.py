@@ -14,8 +14,8 @@ from etlcli.errors import ChunkError
 from etlcli.marking import marked
 from etlcli.model import ChunkRecord, ItemMark, Job, Manifest
 from etlcli.ports import Refusal, Sink
-from etlcli.progress_keeper import ProgressKeeper
 from etlcli.report import Report
+from etlcli.resuming.progress import ProgressKeeper
 from etlcli.verification.comparer import Comparer, cut
 from etlcli.verification.findings import Verification, Wanted, refuse_differences
 

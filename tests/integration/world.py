@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from etlcli import extraction, pipeline, rereading
+from etlcli import extraction, pipeline
 from etlcli.cache import packed, staging
 from etlcli.cache.momento import MomentoCache
 from etlcli.cache.staging import Staging
@@ -26,6 +26,7 @@ from etlcli.model import CREATE_DEFAULTS, Job, Relation, Selection
 from etlcli.ports import Cache
 from etlcli.progress import Counters
 from etlcli.report import Report
+from etlcli.resuming import rereading
 from etlcli.retry import RetryPolicy
 from tests.contract.fakes.cache import FakeAccount, FakeCache
 from tests.contract.fakes.sink import FakeSink, FakeTable

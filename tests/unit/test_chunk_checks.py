@@ -18,7 +18,7 @@ from etlcli.errors import EtlError, ExitCode, SinkError
 from etlcli.model import CREATE_DEFAULTS, Incremental, Job, Layout, Mode, Overlap, Relation, Selection
 from etlcli.ports import Refusal, StoredItem
 from etlcli.report import Report
-from etlcli.resume import progress_name
+from etlcli.resuming.unfinished import progress_name
 from etlcli.verification.findings import DifferenceFound
 from tests.contract.fakes.cache import Call, FakeAccount, FakeCache
 from tests.contract.fakes.sink import FakeSink, FakeTable

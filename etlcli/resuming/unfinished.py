@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from etlcli.budget import CacheBudget
 from etlcli.cache.documents import UnreadableError
 from etlcli.cache.staging import Staging
-from etlcli.earlier import EarlierRun
 from etlcli.model import ChunkRecord, KeyRange, Manifest, WatermarkMove
 from etlcli.plan import Plan
 from etlcli.ports import StateStore
 from etlcli.report import Report
-from etlcli.rereading import whole_key
+from etlcli.resuming.earlier import EarlierRun
+from etlcli.resuming.rereading import whole_key
 from etlcli.state.host import HostProcesses
 
 __all__ = ["Unfinished", "find_extraction", "find_unfinished", "progress_name"]

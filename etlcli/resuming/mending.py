@@ -16,7 +16,7 @@ from etlcli.model import ChunkRecord, KeyRange, Reject
 from etlcli.plan import Plan
 from etlcli.ports import Source
 from etlcli.report import Report
-from etlcli.rereading import newer_snapshot, whole_key
+from etlcli.resuming.rereading import newer_snapshot, whole_key
 
 __all__ = ["Mender"]
 
