@@ -13,6 +13,7 @@ import typer
 
 from etlcli.cli import options
 from etlcli.cli.execute import settle, single
+from etlcli.cli.jobs import jobs_to_run
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.progress import shown
 from etlcli.cli.render_plan import plan_text, plans_text
@@ -258,8 +259,6 @@ class _Planner:
     async def run(self, settings: Settings, request: Request) -> None:
         """Find out which jobs there are, and forecast them."""
         # Here, since ``run`` itself calls this for --dry-run.
-        from etlcli.cli.run import jobs_to_run
-
         choices = await jobs_to_run(settings, request)
         self._is_single = request.is_single
         self._shows_whole = len(choices) <= _SHOWN_WHOLE

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from etlcli.cli import options
 from etlcli.cli.execute import settle, transfer
+from etlcli.cli.jobs import jobs_to_run
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.plan import plan_jobs
 from etlcli.cli.progress import Bar, with_checks
@@ -25,13 +26,12 @@ from etlcli.config import (
 )
 from etlcli.encoding import Recipe
 from etlcli.model import Job
-from etlcli.progress import Counters
 from etlcli.report import Report
 
 if TYPE_CHECKING:
     from etlcli.leftovers import Leftovers
 
-__all__ = ["jobs_to_run", "run"]
+__all__ = ["run"]
 
 _BARS: tuple[Bar, ...] = ("read", "cached", "written")
 
@@ -163,19 +163,6 @@ def run(
             timeout=timeout,
         )
     transfer_several("run", speaker, work_of_several, rejects_file=rejects_file, bars=bars, timeout=timeout)
-
-
-async def jobs_to_run(settings: Settings, request: Request) -> list[Choice]:
-    """Resolve the jobs that are asked for; the source is asked only where they are a schema's tables.
-
-    Raises:
-        UsageError: One of them is not as it should be, they exclude each other, or there is no such schema.
-        EtlError: The source cannot be asked.
-    """
-    from etlcli import wiring
-
-    source = wiring.open_source(settings, Counters())
-    return choose(settings, request, await source.tables(request.schema) if request.schema is not None else ())
 
 
 def _recipe(choice: Choice) -> Recipe:
