@@ -26,30 +26,35 @@ _WORTH_NAMING = 10
 
 
 class _Limit(NamedTuple):
-    words: str
+    name: str
+    detail: str
     cure: str
 
 
 _LIMITS = {
     "KeyRangeThroughput": _Limit(
-        "one hot key range, whose partition takes no more {kind}s in a second",
-        "give the hash key more different values (a partition takes 1,000 write units and 3,000 read units in a"
-        " second), or wait, if the table is new: it divides its partitions within minutes",
+        "one hot key range",
+        "its partition takes no more {kind}s in a second",
+        "give the hash key more different values (a partition takes 1,000 write units and 3,000 read units in a second;"
+        " those of a new table are divided within minutes)",
     ),
     "ProvisionedThroughput": _Limit(
-        "table limit, the {kind} capacity that was provisioned",
+        "table limit",
+        "the {kind} capacity that was provisioned",
         "raise the provisioned capacity, or switch to on-demand capacity",
     ),
     "MaxOnDemandThroughput": _Limit(
-        "table limit, the maximum on-demand {kind} throughput that was set",
+        "table limit",
+        "the maximum on-demand {kind} throughput that was set",
         "raise the maximum throughput in the table's settings",
     ),
     "AccountLimit": _Limit(
-        "account limit, the {kind}s that an account may send to one table in this region",
+        "account limit",
+        "the {kind}s that an account may send to one table in this region",
         "ask AWS for a higher quota (Service Quotas, Amazon DynamoDB)",
     ),
 }
-_NO_REASON_CURE = (
+_UNEXPLAINED_CURE = (
     "look at the table's throttle metrics in CloudWatch (WriteKeyRangeThroughputThrottleEvents and its like), which"
     " tell the limits apart"
 )
@@ -70,20 +75,23 @@ class Reason(NamedTuple):
     def __str__(self) -> str:
         """The reason in plain words."""
         table, _, index = self.resource.partition("/index/")
-        where = f"index {index} of table {table}" if index else f"table {table}"
         limit, kind = self._limit()
-        if limit is None:
-            words = "unprocessed, which DynamoDB gives no reason for" if self._is_unprocessed else "no known reason"
-            return f"{words} ({self.code} on {where})"
-        of_index = "an index's limit: " if self.code.startswith("Index") else ""
-        return f"{of_index}{limit.words.format(kind=kind)} ({self.code} on {where})"
+        if limit is not None:
+            words = f"{limit.name}: {limit.detail.format(kind=kind)}"
+            if index:
+                words = f"an index's limit, {words.removeprefix('table limit: ')}"
+        elif self._is_unprocessed:
+            words = "it left items unprocessed, for which it gives no reason"
+        else:
+            words = "for no known reason"
+        return f"{words} ({self.code} on {f'index {index} of ' if index else ''}table {table})"
 
     @property
     def cure(self) -> str:
         """What to do about it, as words that a sentence can begin or end with."""
         limit, kind = self._limit()
-        cure = _NO_REASON_CURE if limit is None else limit.cure
-        return cure if kind == "read" else f"{cure}; or lower --max-writes"
+        cure = _UNEXPLAINED_CURE if limit is None else limit.cure
+        return cure if kind == "read" else f"{cure}, or lower --max-writes"
 
     @property
     def _is_unprocessed(self) -> bool:

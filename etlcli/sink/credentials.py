@@ -114,7 +114,9 @@ class _Followed(BotoCredentials):
 
     def __init__(self, followed: Credentials) -> None:
         first = followed.frozen()
-        super().__init__(str(first.access_key), str(first.secret_key), first.token, account_id=first.account_id)
+        super().__init__(str(first.access_key), str(first.secret_key), first.token)
+        # Newer versions of botocore know it, and may make the endpoint of it.
+        self.account_id = getattr(first, "account_id", None)
         self._followed = followed
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:

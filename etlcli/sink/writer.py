@@ -30,7 +30,7 @@ _BYTES_IN_FLIGHT = 8_000_000
 # A chain without new credentials gives the old ones again; DynamoDB is asked so often whether they are still too old.
 _RENEWALS = 3
 # DynamoDB tells which items it did not get to, and not why.
-_UNPROCESSED = Problem(Verdict.THROTTLED, 200, "UnprocessedItems", "it does not get to all that is sent")
+_UNPROCESSED = Problem(Verdict.THROTTLED, 200, "UnprocessedItems", "")
 
 
 class Writer:

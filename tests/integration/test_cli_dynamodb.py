@@ -108,7 +108,9 @@ def test_a_run_that_was_throttled_a_good_deal_says_by_what(
     assert summary["throttles"] >= 20
     assert summary["warnings"]
     for warning in summary["warnings"]:
-        words = r"(one hot key range|table limit|account limit|an index's limit: ).*\. To go faster, .*--max-writes\."
+        words = (
+            r"(one hot key range: |table limit: |account limit: |an index's limit, ).*\. To go faster, .*--max-writes\."
+        )
         assert re.search(rf"DynamoDB throttled \d+ requests: {words}", warning)
         assert warning in " ".join(result.err.split())
     assert all(set(counts) <= {unique, f"{unique}/index/by-title"} for counts in summary["throttle_reasons"].values())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials as BotoCredentials
 from botocore.credentials import RefreshableCredentials
-from botocore.exceptions import CredentialRetrievalError
+from botocore.exceptions import CredentialRetrievalError, ReadTimeoutError
 
 from etlcli.errors import ConfigError, ExitCode, UsageError
 from etlcli.progress import Counters
@@ -122,6 +122,30 @@ def test_the_endpoint_is_botocores(monkeypatch: pytest.MonkeyPatch, name: str, v
     connection = connect(DynamoDBSettings(region="us-east-1", **STATIC))
     assert connection.endpoint == endpoint
     connection.client.close()
+
+
+def test_the_client_has_a_deadline_and_asks_once() -> None:
+    asked = 0
+    ended = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.read(1)
+        await ended.wait()
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            connection = await asyncio.to_thread(connect, DynamoDBSettings("eu-west-1", url, **STATIC), 0.1)
+            with pytest.raises(ReadTimeoutError):
+                await asyncio.to_thread(connection.client.list_tables)
+            connection.client.close()
+            ended.set()
+
+    asyncio.run(main())
+    assert asked == 1
 
 
 def test_the_proxy_is_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:

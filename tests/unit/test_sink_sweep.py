@@ -228,6 +228,8 @@ FAULTS = [
     pytest.param(Answer(200, b"<html>Please sign in</html>", None), 0, id="portal's page"),  # type: ignore[arg-type]
     pytest.param(Answer(200, b"", None), 0, id="nothing"),  # type: ignore[arg-type]
     pytest.param(Answer(200, b"[]", None), 0, id="a list"),  # type: ignore[arg-type]
+    pytest.param(Answer(400, b"", None), 0, id="a refusal without a word"),  # type: ignore[arg-type]
+    pytest.param(Answer(400, b'{"__type":"com.am', None), 0, id="truncated"),  # type: ignore[arg-type]
     pytest.param(Unavailable("cut"), 0, id="cut"),
 ]
 
@@ -260,6 +262,7 @@ def test_a_scan_that_tells_of_no_items_is_no_answer() -> None:
         (Unavailable("no answer at all", hint="wait"), Unavailable, "no answer"),
         (refused("AccessDeniedException"), SinkError, "may not call"),
         (refused("ResourceNotFoundException"), SinkError, "does not exist"),
+        (Answer(403, b"<html>Blocked</html>", SIGNERS[0]), SinkError, "HTTP status 403"),
     ],
 )
 def test_what_stays_ends_it(action: str, fault: Answer | EtlError, kind: type[EtlError], words: str) -> None:
