@@ -13,7 +13,7 @@ from etlcli.cli.output import Output
 from etlcli.cli.progress import Bar, shown
 from etlcli.cli.rejects_file import RejectsFile
 from etlcli.cli.render import summary_text
-from etlcli.cli.running import Interrupted, command_again, interruptible, run_async, timeout_seconds
+from etlcli.cli.running import Interrupted, command_again, interruptible, run_async, seconds_of
 from etlcli.config import Settings, connect_embedded, load_settings, local_notice, use_embedded
 from etlcli.report import Report
 from etlcli.summary import exit_code, summarize
@@ -101,7 +101,7 @@ def transfer(
                 async with shown(report, output, bars=bars):
                     await main()
 
-            run_async(watched, output, report.stop, timeout_seconds(timeout))
+            run_async(watched, output, report.stop, seconds_of(timeout, "--timeout", least=1))
     except Interrupted as interrupted:
         signal_number = interrupted.number
     except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it

@@ -137,13 +137,11 @@ Restart: TypeAlias = Annotated[
     typer.Option("--restart", help="Begin anew, where an earlier run did not end.", rich_help_panel=_JOB),
 ]
 WaitForLease: TypeAlias = Annotated[
-    int,
+    str | None,
     typer.Option(
         "--wait-for-lease",
         metavar="SECONDS",
-        min=0,
         help="Wait so long where another run of this job is at work. \\[default: 0]",
-        show_default=False,
         rich_help_panel=_JOB,
     ),
 ]

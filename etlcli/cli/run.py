@@ -12,6 +12,7 @@ from etlcli.cli.jobs import jobs_to_run
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.plan import plan_jobs
 from etlcli.cli.progress import Bar, with_checks
+from etlcli.cli.running import seconds_of
 from etlcli.cli.several import Step, transfer_several
 from etlcli.config import (
     Choice,
@@ -53,7 +54,7 @@ def run(
     on_unrepresentable: options.Unrepresentable = None,
     max_rejects: options.MaxRejects = None,
     restart: options.Restart = False,
-    wait_for_lease: options.WaitForLease = 0,
+    wait_for_lease: options.WaitForLease = None,
     timeout: options.Timeout = None,
     verify: options.Verify = False,
     dry_run: options.DryRun = False,
@@ -112,7 +113,12 @@ def run(
     bars = with_checks(_BARS, verify=verify)
 
     def wanted(choice: Choice) -> Job:
-        return replace(choice.job, restart=restart, wait_seconds=wait_for_lease, verifies=verify)
+        return replace(
+            choice.job,
+            restart=restart,
+            wait_seconds=seconds_of(wait_for_lease, "--wait-for-lease", least=0) or 0,
+            verifies=verify,
+        )
 
     def settled() -> Settings:
         return settle(speaker, config, local=local, source=True, cache=True, sink=True)

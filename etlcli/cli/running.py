@@ -18,7 +18,7 @@ from etlcli.config import format_duration, parse_duration
 from etlcli.errors import TerminalError, UsageError
 from etlcli.stopping import Stop
 
-__all__ = ["Interrupted", "OutOfTime", "command_again", "interruptible", "run_async", "timeout_seconds"]
+__all__ = ["Interrupted", "OutOfTime", "command_again", "interruptible", "run_async", "seconds_of"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -125,20 +125,20 @@ class _Guard:
             self._stop.request()
 
 
-def timeout_seconds(text: str | None) -> float | None:
-    """Read what ``--timeout`` was given.
+def seconds_of(text: str | None, option: str, *, least: int) -> int | None:
+    """Read a time that an option was given; None where it was not.
 
     Raises:
-        UsageError: It is no time.
+        UsageError: It is no time, or too short.
     """
     if text is None:
         return None
     try:
         seconds = parse_duration(text)
     except ValueError:
-        seconds = 0
-    if not seconds:
-        raise UsageError(f"--timeout has to be a time, found {text!r}", hint="For example: 90s, 30m, 2h")
+        seconds = -1
+    if seconds < least:
+        raise UsageError(f"{option} has to be a time, found {text!r}", hint=f"For example: {option} 90s, 30m, 2h")
     return seconds
 
 

@@ -15,7 +15,7 @@ from etlcli.cli.output import Output
 from etlcli.cli.progress import Bar, shown
 from etlcli.cli.rejects_file import RejectsFile
 from etlcli.cli.render import job_line, jobs_text, summary_text
-from etlcli.cli.running import Interrupted, command_again, interruptible, run_async, timeout_seconds
+from etlcli.cli.running import Interrupted, command_again, interruptible, run_async, seconds_of
 from etlcli.errors import EtlError
 from etlcli.model import Job
 from etlcli.report import Report
@@ -74,7 +74,7 @@ def transfer_several(
     try:
         with interruptible():
             resolve = work()
-            run_async(lambda: batch.run(resolve), output, batch.stop, timeout_seconds(timeout))
+            run_async(lambda: batch.run(resolve), output, batch.stop, seconds_of(timeout, "--timeout", least=1))
     except Interrupted as interrupted:
         signal_number = interrupted.number
         batch.interrupt(signal_number=signal_number)

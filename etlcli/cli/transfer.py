@@ -9,6 +9,7 @@ from etlcli.cli import options
 from etlcli.cli.execute import settle, transfer
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.progress import with_checks
+from etlcli.cli.running import seconds_of
 from etlcli.config import IncrementalFlags, JobFlags, create_options, resolve_job, resolve_options
 from etlcli.report import Report
 
@@ -105,7 +106,7 @@ def load(
     max_deletes: options.MaxDeletes = None,
     max_rejects: options.MaxRejects = None,
     restart: options.Restart = False,
-    wait_for_lease: options.WaitForLease = 0,
+    wait_for_lease: options.WaitForLease = None,
     timeout: options.Timeout = None,
     verify: options.Verify = False,
     cache: options.Cache = None,
@@ -137,7 +138,12 @@ def load(
             max_deletes=max_deletes,
         )
         job = resolve_job(settings, table, flags)
-        job = replace(job, restart=restart, wait_seconds=wait_for_lease, verifies=verify)
+        job = replace(
+            job,
+            restart=restart,
+            wait_seconds=seconds_of(wait_for_lease, "--wait-for-lease", least=0) or 0,
+            verifies=verify,
+        )
         report.job, report.cache, report.destination = job.name, job.cache, job.destination
 
         async def main() -> None:
