@@ -28,7 +28,15 @@ from etlcli.loading import Loading
 from etlcli.model import ChunkRecord, CreateOptions, ItemMark, Job, Key, Manifest, WatermarkMove, new_run_id
 from etlcli.plan import Plan, make_plan, row_encoder
 from etlcli.ports import Cache, Sink, Snapshot, Source, StateStore
-from etlcli.preparing import begin_at, find_run, hold_to_schema, plan_job, prepare_table, refuse_freed, refuse_oversize
+from etlcli.preparing import (
+    begin_at,
+    find_run,
+    hold_to_schema,
+    open_and_plan,
+    prepare_table,
+    refuse_freed,
+    refuse_oversize,
+)
 from etlcli.rejects import RejectKeeper, TooManyRejects
 from etlcli.replacing import mark_of, prepare_mark, remove_stale
 from etlcli.report import Report
@@ -53,8 +61,8 @@ async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, state:
         Stopped: It ended early, as asked.
     """
     with _first_error():
-        async with source.snapshot() as snapshot:
-            plan = await plan_job(job, recipe, source, snapshot, report)
+        async with AsyncExitStack() as reading:
+            snapshot, plan = await open_and_plan(reading, job, recipe, source, report)
             refuse_oversize(plan)
             await hold_to_schema(plan, state, report)
             plan, watermark = await begin_at(plan, snapshot, state, report)
@@ -168,8 +176,7 @@ async def run(
             recorded("run", job, state, report) as chronicle,
             AsyncExitStack() as reading,
         ):
-            snapshot = await reading.enter_async_context(source.snapshot())
-            plan = await plan_job(job, recipe, source, snapshot, report)
+            snapshot, plan = await open_and_plan(reading, job, recipe, source, report)
             await hold_to_schema(plan, state, report)
             await prepare_mark(job, state)
             plan, watermark = await begin_at(plan, snapshot, state, report, sink)

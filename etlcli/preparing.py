@@ -2,26 +2,79 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from etlcli import drift, incremental
 from etlcli.cache.staging import Staging
 from etlcli.encoding import Recipe
-from etlcli.errors import CacheError, UsageError
+from etlcli.errors import CacheError, TransientError, UsageError
 from etlcli.model import CreateOptions, Job, Key, Manifest, WatermarkMove
 from etlcli.plan import Plan, make_plan
 from etlcli.ports import Sink, Snapshot, Source, StateStore
 from etlcli.report import Report
 from etlcli.resuming.rereading import refuse_duplicates
+from etlcli.retry import DEFAULT_POLICY, RetryPolicy
 
-__all__ = ["begin_at", "find_run", "hold_to_schema", "plan_job", "prepare_table", "refuse_freed", "refuse_oversize"]
+__all__ = [
+    "_plan_job",
+    "begin_at",
+    "find_run",
+    "hold_to_schema",
+    "open_and_plan",
+    "prepare_table",
+    "refuse_freed",
+    "refuse_oversize",
+]
 
 # A table's rows take at most about an eighth of their room on PostgreSQL's disk once they are encoded and compressed. A
 # table that would not fit even so is refused before it is read; closer calls are left to the bound itself.
 _BEST_COMPRESSION = 8
 
 
-async def plan_job(job: Job, recipe: Recipe, source: Source, snapshot: Snapshot, report: Report) -> Plan:
+async def open_and_plan(
+    reading: AsyncExitStack,
+    job: Job,
+    recipe: Recipe,
+    source: Source,
+    report: Report,
+    retry: RetryPolicy = DEFAULT_POLICY,
+) -> tuple[Snapshot, Plan]:
+    """Open a run's first snapshot, and plan the run in it; again in another one where the connection breaks.
+
+    Args:
+        reading: Closes the snapshot.
+        job: The job.
+        recipe: How its rows become items.
+        source: Where they are.
+        report: Takes the plan's warnings.
+        retry: The waits, and the patience.
+
+    Raises:
+        UsageError: What is to be read does not exist, or has no key that DynamoDB can have.
+        SourceError: Two rows have one destination key; or PostgreSQL refuses.
+        Unavailable: The source cannot be reached, or its connections keep breaking.
+    """
+    attempts, failed_at, told = 0, 0.0, len(report.warnings)
+    while True:
+        snapshot = await reading.enter_async_context(source.snapshot())
+        try:
+            return snapshot, await _plan_job(job, recipe, source, snapshot, report)
+        except TransientError:
+            failed_at = failed_at if attempts else time.monotonic()
+            attempts += 1
+            pause = retry.wait(attempts)
+            if time.monotonic() - failed_at + pause > retry.patience:
+                raise
+            report.counters.retries += 1
+            del report.warnings[told:]
+        await reading.aclose()
+        await asyncio.sleep(pause)
+
+
+async def _plan_job(job: Job, recipe: Recipe, source: Source, snapshot: Snapshot, report: Report) -> Plan:
     """Look at the source, decide, and refuse what two rows would fight over.
 
     Raises:

@@ -105,6 +105,15 @@ class RowReader:
         async with AsyncExitStack() as stack:
             while True:
                 try:
+                    if attempts:
+                        await stack.aclose()
+                        snapshot = await stack.enter_async_context(
+                            newer_snapshot(self._plan, self._source, self._ledger)
+                        )
+                        await refuse_duplicates(self._plan, snapshot)
+                        if last is not None:
+                            behind = whole_key(self._encoder.key_text(last))
+                            reading = self._plan.reading._replace(range=KeyRange(after=behind))
                     async with aclosing(snapshot.read(reading)) as batches:  # type: ignore[type-var]
                         async for batch in batches:
                             last, attempts = batch[-1], 0
@@ -120,12 +129,6 @@ class RowReader:
                         raise
                     self._counters.retries += 1
                 await asyncio.sleep(pause)
-                await stack.aclose()
-                snapshot = await stack.enter_async_context(newer_snapshot(self._plan, self._source, self._ledger))
-                await refuse_duplicates(self._plan, snapshot)
-                if last is not None:
-                    behind = whole_key(self._encoder.key_text(last))
-                    reading = self._plan.reading._replace(range=KeyRange(after=behind))
 
 
 def whole_key(key: tuple[str | None, ...]) -> tuple[str, ...]:

@@ -15,14 +15,14 @@ from etlcli.cache.documents import dump_ledger_page, load_ledger_page
 from etlcli.encoding import Recipe, ShapeOptions
 from etlcli.errors import CacheError, ChunkError, EtlError, SourceError, Unavailable
 from etlcli.leasing import LeaseHeld
-from etlcli.model import Column, Key, KeyAttribute, Layout, Process, Relation
+from etlcli.model import Column, Key, KeyAttribute, Layout, Process, Relation, Selection
 from etlcli.ports import Refusal
 from etlcli.report import Report
 from etlcli.state.host import HostProcesses
 from etlcli.stopping import Stopped
 from tests.contract.fakes.cache import Call, FakeAccount, FakeCache
 from tests.contract.fakes.sink import FakeSink, FakeTable
-from tests.contract.fakes.source import Row
+from tests.contract.fakes.source import FakeSnapshot, Row
 from tests.contract.fakes.state import FakeState
 from tests.integration.world import JOB, MOVIES, World, bounded, fake_world, item, movies, play
 
@@ -506,6 +506,38 @@ def test_a_connection_that_breaks_is_made_again(command: str, every: int) -> Non
         assert world.figures == (5000, 5000, 0)
 
     play(scenario, fake_world(movies(5000)))
+
+
+@pytest.mark.parametrize("command", ["extract", "run"])
+def test_a_connection_that_breaks_while_the_run_is_planned_is_made_again(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = 0
+
+    async def describe(self: FakeSnapshot, selection: Selection) -> Relation:
+        nonlocal broken
+        broken += 1
+        if broken in (1, 2, 4, 5):  # before there is a plan, and when a newer snapshot is looked at
+            raise Unavailable("the connection broke", hint="again")
+        return await describes(self, selection)
+
+    describes = FakeSnapshot.describe
+    monkeypatch.setattr(FakeSnapshot, "describe", describe)
+
+    async def scenario(world: World) -> None:
+        async def breaks(handed_over: int) -> None:
+            if handed_over == 500 and broken == 3:
+                raise Unavailable("the connection broke", hint="again")
+
+        world.source.before_batch = breaks
+        report = await getattr(world, command)()
+        assert (broken, report.counters.retries) == (6, 5)
+        assert world.source.closed == world.source.opened == 6
+        if command == "extract":
+            await world.load()
+        assert world.items == [item(row) for row in movies(900)]
+
+    play(scenario, fake_world(movies(900)))
 
 
 def test_rows_without_a_unique_order_cannot_be_gone_on_with() -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from etlcli import extraction, pipeline
+from etlcli import extraction, pipeline, preparing
 from etlcli.cache import packed, staging
 from etlcli.cache.momento import MomentoCache
 from etlcli.cache.staging import Staging
@@ -74,10 +74,11 @@ def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         waited += seconds / 20
         await asyncio.sleep(0)
 
-    for module in (staging, rereading):
+    for module in (staging, rereading, preparing):
         monkeypatch.setattr(module, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
     monkeypatch.setattr(staging, "time", SimpleNamespace(time=lambda: time.time() + waited))
-    monkeypatch.setattr(rereading, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 20 * waited))
+    for module in (rereading, preparing):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 20 * waited))
 
 
 @dataclass
