@@ -52,8 +52,9 @@ def bounded(work: Coroutine[Any, Any, T], seconds: float = 60.0) -> T:
     """Run something that has to end, and to leave no task behind. The deadline only bounds a failure."""
 
     async def main() -> T:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds) as deadline:
             result = await work
+        assert not deadline.expired(), "it ended only when it was made to"
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return result
 

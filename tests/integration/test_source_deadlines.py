@@ -325,6 +325,7 @@ class Work:
     def __init__(self, wanted: PostgresSource, stage: str) -> None:
         self._wanted = wanted
         self._stage = stage
+        self.idles = asyncio.Event()
 
     async def __call__(self) -> None:
         async with self._wanted.snapshot() as snapshot:
@@ -332,6 +333,7 @@ class Work:
                 await snapshot.describe(Selection("t"))
             if self._stage == "reading":
                 await read_all(snapshot, STALLING)
+            self.idles.set()
             await asyncio.Event().wait()
 
 
@@ -354,8 +356,12 @@ def test_cancelled_while_the_server_stalls(
     wanted = source(url, deadlines=replace(QUICK, parting=SOON if often == 1 else 3600.0))
 
     async def main() -> None:
-        task = asyncio.create_task(Work(wanted, stage)())
-        await waiting(stack, unique, {"locked": "Lock", "reading": "PgSleep", "idle": "ClientRead"}[stage])
+        work = Work(wanted, stage)
+        task = asyncio.create_task(work())
+        if stage == "idle":
+            await work.idles.wait()
+        else:
+            await waiting(stack, unique, {"locked": "Lock", "reading": "PgSleep"}[stage])
         before = proxy.counts["connections"]
         proxy.script(*STALL)
         for fault in STALL:
