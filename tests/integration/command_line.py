@@ -176,10 +176,19 @@ class CommandLine:
         assert error["message"].splitlines()[0] in result.err, str(result)
         return result
 
-    def at_once(self, *calls: Callable[[CommandLine], Any]) -> list[Any]:
-        """Make calls that have nothing to do with each other at the same time, as many as help."""
+    def at_once(self, *calls: Callable[[CommandLine], Any], apart: bool = False) -> list[Any]:
+        """Make calls that have nothing to do with each other at the same time, as many as help.
+
+        Args:
+            calls: The calls.
+            apart: Whether each has a state table of its own: of two that write for one job, one would be refused.
+        """
+
+        def make(call: Callable[[CommandLine], Any]) -> Any:
+            return call(self.given(MOMENTO_ETL_STATE_TABLE=f"state-{secrets.token_hex(6)}") if apart else self)
+
         with ThreadPoolExecutor(max_workers=3) as threads:
-            return list(threads.map(lambda call: call(self), calls))
+            return list(threads.map(make, calls))
 
     def terminal(self, *arguments: str, width: int = 80, height: int = 40) -> Terminal:
         """Start a command at a terminal."""

@@ -86,7 +86,7 @@ def test_jobs_that_the_source_does_not_hold(
         (fails(2, "--ttl", "25h"), "at most 24h", "--ttl"),
         (fails(2, "--mode", "mirror"), "mirror", "upsert"),
     ]
-    results = command_line.at_once(*(call for call, _, _ in calls))
+    results = command_line.at_once(*(call for call, _, _ in calls), apart=True)
     for (_, message, hint), result in zip(calls, results, strict=True):
         assert message in result.json["error"]["message"], str(result)
         assert hint in (result.json["error"]["hint"] or ""), str(result)
@@ -112,7 +112,7 @@ def test_places_that_cannot_be_used(command_line: CommandLine, schema: Schema, d
             return f"postgresql://{place}?options=-csearch_path%3D{schema.name}"
 
         calls = _places(url, unique)
-        results = command_line.at_once(*(call for call, _, _ in calls))
+        results = command_line.at_once(*(call for call, _, _ in calls), apart=True)
     finally:
         schema.execute(f"drop role {user}")
     for (_, message, hint), result in zip(calls, results, strict=True):
@@ -182,6 +182,7 @@ def test_a_cache_that_holds_nothing_to_load(
         lambda cli: cli.fails("load", "--table", "cut", "--cache", unique, *to, code=1),
         lambda cli: cli.fails("load", "--table", "cut", "--cache", unique, "--run-id", "2026", *to, code=1),
         lambda cli: cli.fails("load", code=2),
+        apart=True,
     )
     assert "there is no cache" in nothing.err
     assert "momento-etl extract --table cut" in nothing.err
@@ -223,7 +224,7 @@ def test_config_files_that_cannot_be_read(command_line: CommandLine) -> None:
             "variables",
         ),
     ]
-    results = command_line.at_once(*(call for call, _, _ in calls))
+    results = command_line.at_once(*(call for call, _, _ in calls), apart=True)
     for (_, message, hint), result in zip(calls, results, strict=True):
         assert message in result.json["error"]["message"], str(result)
         assert hint in (result.json["error"]["hint"] or ""), str(result)

@@ -82,6 +82,7 @@ def test_a_plan_and_the_run_after_it_agree(command_line: CommandLine, unique: st
         lambda cli: _once(cli, unique, "part", "--where", "id % 3 = 0", "--columns", "id,v,t"),
         lambda cli: _once(cli, unique, "query", "--query", "select id, t from measures where id < 500 order by id"),
         lambda cli: _once(cli, unique, "string", "--on-unrepresentable", "string"),
+        apart=True,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,14 +67,13 @@ class Place:
 def place(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("killed")
     separator = "&" if "?" in stack.postgres_url else "?"
-    url = f"{stack.postgres_url}{separator}options=-csearch_path%3Dkilled"
+    schema = f"killed_{secrets.token_hex(4)}"
+    url = f"{stack.postgres_url}{separator}options=-csearch_path%3D{schema}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("create schema killed")
-        connection.execute("create table killed.many (id integer primary key, a text, n numeric)")
-        connection.execute(
-            "insert into killed.many select n, md5(n::text), n / 8.0 from generate_series(1, %s) n", (ROWS,)
-        )
-        found = connection.execute("select id, a, trim_scale(n)::text from killed.many").fetchall()
+        connection.execute(f"create schema {schema}")
+        connection.execute("create table many (id integer primary key, a text, n numeric)")
+        connection.execute("insert into many select n, md5(n::text), n / 8.0 from generate_series(1, %s) n", (ROWS,))
+        found = connection.execute("select id, a, trim_scale(n)::text from many").fetchall()
         rows = {
             orjson.dumps([{"N": str(number)}]): {"id": {"N": str(number)}, "a": {"S": text}, "n": {"N": figure}}
             for number, text, figure in found
@@ -81,7 +81,7 @@ def place(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
         with StatefulKeeper(stack.dynamodb_url) as keeper, Mortals() as mortals:
             line = CommandLine.on(stack, url, folder).given(AWS_ENDPOINT_URL_DYNAMODB=keeper.url)
             yield Place(mortals, keeper, line.variables(), folder, rows)
-        connection.execute("drop schema killed cascade")
+        connection.execute(f"drop schema {schema} cascade")
 
 
 def instant_of(seed: int) -> Instant:
