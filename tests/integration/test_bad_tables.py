@@ -30,7 +30,8 @@ def refused(command_line: CommandLine, sections: Sequence[tuple[str, str, str]],
         arguments = ("run", "--table", table, "--cache", unique, "--destination", unique, "--config", str(path))
         return lambda cli: cli.fails(*arguments, code=2)
 
-    results = command_line.at_once(*(call(number, section) for number, (section, _, _) in enumerate(sections)))
+    calls = [call(number, section) for number, (section, _, _) in enumerate(sections)]
+    results = command_line.at_once(*calls, apart=True)
     for (section, message, hint), result in zip(sections, results, strict=True):
         assert message in result.json["error"]["message"], f"{section}\n{result}"
         assert hint in result.json["error"]["hint"], f"{section}\n{result}"
@@ -238,13 +239,13 @@ def test_1600_columns(command_line: CommandLine, schema: Schema, stack: Stack, u
     )
     schema.execute("insert into wide values (6)")
 
-    def move(layout: str) -> dict[str, Any]:
+    def move(cli: CommandLine, layout: str) -> dict[str, Any]:
         path = command_line.folder / f"{layout}.toml"
         path.write_text(f'[cache]\nlayout = "{layout}"\n')
         arguments = ("run", "--table", "wide", "--cache", f"{unique}-{layout}", "--destination", f"{unique}-{layout}")
-        return command_line(*arguments, "--config", str(path), "--output", "json").json
+        return cli(*arguments, "--config", str(path), "--output", "json").json
 
-    summaries = command_line.at_once(lambda _: move("packed"), lambda _: move("rows"))
+    summaries = command_line.at_once(lambda cli: move(cli, "packed"), lambda cli: move(cli, "rows"), apart=True)
     for layout, summary in zip(("packed", "rows"), summaries, strict=True):
         assert summary["rows_loaded"] == 6
         assert compared(schema, stack, "select * from wide", f"{unique}-{layout}").equal == 6

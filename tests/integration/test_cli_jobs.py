@@ -68,6 +68,7 @@ def test_keys_columns_conditions_and_limits(
         lambda cli: run(
             cli, names[5], "--table", "o", "--query", "select number as n, region from orders where number < 9; "
         ),
+        apart=True,
     )
     assert [summary["rows_loaded"] for summary in summaries] == [60, 60, 60, 20, 7, 8]
     assert [keys(stack, name) for name in names] == [
