@@ -8,18 +8,16 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Callable
-from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import aiohttp
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from yarl import URL
 
 from etlcli import __version__
 from etlcli.errors import SinkError, Unavailable
 from etlcli.sink.connect import CONNECT_SECONDS
+from etlcli.sink.signing import Signer
 from etlcli.sink.translate import Place, error_for, judge, untrusted_certificate
 
 if TYPE_CHECKING:
@@ -48,14 +46,6 @@ class Answer(NamedTuple):
     signer: ReadOnlyCredentials
 
 
-class _Signer(SigV4Auth):
-    """Signature version 4 of a body that is at hand as bytes; botocore prepares the whole request to get at it."""
-
-    def payload(self, request: AWSRequest) -> str:
-        assert request.data is not None
-        return sha256(request.data).hexdigest()
-
-
 class Poster:
     """Posts requests of one action to DynamoDB.
 
@@ -77,7 +67,6 @@ class Poster:
         self._place = place
         self._action = action
         self._url = URL(connection.endpoint).with_user(None)
-        self._url_text = str(self._url)
         # The host is named, since both aiohttp and botocore would work it out anew for each request.
         self._headers = {
             "Content-Type": "application/x-amz-json-1.0",
@@ -85,7 +74,7 @@ class Poster:
             "X-Amz-Target": f"DynamoDB_20120810.{action}",
         }
         self.may_send: Callable[[], None] = _nobody_minds
-        self._signer: _Signer | None = None
+        self._signer: Signer | None = None
         self._session = aiohttp.ClientSession(
             # The pool's own limit is a safeguard only: the writer's gate lets no more requests come this far.
             connector=aiohttp.TCPConnector(limit=connections, ssl=connection.tls or True),
@@ -148,10 +137,8 @@ class Poster:
 
     def _sign(self, body: bytes, credentials: ReadOnlyCredentials) -> dict[str, str]:
         if self._signer is None or self._signer.credentials is not credentials:
-            self._signer = _Signer(credentials, "dynamodb", self._connection.region)
-        request = AWSRequest(method="POST", url=self._url_text, data=body, headers=self._headers)
-        self._signer.add_auth(request)
-        return dict(request.headers.items())
+            self._signer = Signer(credentials, self._connection.region, str(self._url), self._headers)
+        return self._signer.headers(body)
 
     def _unavailable(self, reason: str) -> Unavailable:
         return Unavailable(
