@@ -20,6 +20,7 @@ from etlcli.sink.sweep import ACTIONS as SWEEPING
 from etlcli.sink.sweep import Sweeper
 from etlcli.sink.table import Table
 from etlcli.sink.translate import Place
+from etlcli.sink.width import FIRST
 from etlcli.sink.write_cap import WriteCap
 from etlcli.sink.writer import ACTION, Writer
 
@@ -56,7 +57,8 @@ class DynamoDBSink:
         table: The table's name.
         counters: Kept up to date: rows_loaded, items_deleted, read_units, throttles, retries, requests_in_flight.
         retry: The patience with a request that gets nowhere.
-        max_in_flight: At most so many requests at once.
+        max_in_flight: At most so many requests of one kind at once, and so many connections for them, each opened when
+            one is missing. Writes are ``width.FIRST`` at once, and more only where answers are far away.
         request_seconds: The deadline of one request.
         scan_items: At most so many items are looked at in one page of a scan; None for DynamoDB's bound, 1 MB.
         max_writes: At most so many write units in a second; None for as many as DynamoDB takes.
@@ -68,7 +70,7 @@ class DynamoDBSink:
         table: str,
         counters: Counters,
         retry: RetryPolicy = _PATIENT,
-        max_in_flight: int = 64,
+        max_in_flight: int = 160,
         *,
         request_seconds: float = REQUEST_SECONDS,
         scan_items: int | None = None,
@@ -114,7 +116,7 @@ class DynamoDBSink:
                 writer=Writer(posters[ACTION], place, self._counters, self._retry, self._max_in_flight, cap),
                 reader=Reader(posters, place, self._counters, self._retry, self._scan_items),
                 sweeper=Sweeper(
-                    posters, place, self._counters, self._retry, self._max_in_flight, self._scan_items, cap
+                    posters, place, self._counters, self._retry, min(FIRST, self._max_in_flight), self._scan_items, cap
                 ),
                 posters=tuple(posters.values()),
                 resources=stack.pop_all(),

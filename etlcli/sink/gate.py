@@ -11,20 +11,28 @@ __all__ = ["Gate"]
 class Gate:
     """Lets requests in, first come, first served, while both bounds hold.
 
-    The bytes are bounded besides the requests since bodies differ by a thousand times: without it, 64 large ones would
+    The bytes are bounded besides the requests since bodies differ by a thousand times: without it, large ones would
     fill a small machine's memory, and on a slow line all of them would miss their deadline, again and again.
 
     Args:
         requests: At most so many at once.
         size: At most so many bytes at once; a single larger request goes alone.
+
+    Attributes:
+        requests: As given. A change counts from the next ``enter`` or ``leave`` on.
     """
 
     def __init__(self, requests: int, size: int) -> None:
-        self._requests = requests
+        self.requests = requests
         self._size = size
         self._in_requests = 0
         self._in_size = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for room."""
+        return bool(self._waiting)
 
     async def enter(self, size: int) -> None:
         """Wait until a request of ``size`` bytes has room; every ``enter`` that returns is followed by a ``leave``."""
@@ -49,7 +57,7 @@ class Gate:
         self._admit()
 
     def _fits(self, size: int) -> bool:
-        return self._in_requests == 0 or (self._in_requests < self._requests and self._in_size + size <= self._size)
+        return self._in_requests == 0 or (self._in_requests < self.requests and self._in_size + size <= self._size)
 
     def _take(self, size: int) -> None:
         self._in_requests += 1

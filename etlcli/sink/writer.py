@@ -13,6 +13,7 @@ from etlcli.ports import Refusal
 from etlcli.sink.batches import Accepted, Problem, batches, halves, read_answer, request, spread
 from etlcli.sink.gate import Gate
 from etlcli.sink.translate import Place, Verdict, error_for
+from etlcli.sink.width import FIRST, Width
 from etlcli.throttling import count_throttle
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Writer:
         place: The table, and where it is.
         counters: Kept up to date: rows_loaded, throttles, retries, requests_in_flight.
         retry: The waits, and the patience: seconds in which nothing at all was acknowledged.
-        max_in_flight: At most so many requests at once, over all calls of ``put``.
+        max_in_flight: At most so many requests at once, over all calls of ``put``; ``Width`` says how many it is now.
         cap: The bound on writes in a second; None for none.
         clock: Seconds that never go back.
         sleep: Waits so many seconds.
@@ -63,11 +64,11 @@ class Writer:
         self._place = place
         self._counters = counters
         self._retry = retry
-        self._max_in_flight = max_in_flight
         self._cap = cap
         self._clock = clock
         self._sleep = sleep
-        self._gate = Gate(max_in_flight, _BYTES_IN_FLIGHT)
+        self._width = Width(max_in_flight, clock=clock)
+        self._gate = Gate(self._width.requests, _BYTES_IN_FLIGHT)
         self._acknowledged_at = float("-inf")
 
     async def put(self, items: Sequence[bytes]) -> list[Refusal]:
@@ -81,7 +82,8 @@ class Writer:
         refusals: list[Refusal] = []
         made = list(batches(spread(items), self._cap.most if self._cap is not None else None))
         todo = iter(made)  # shared by the workers: each takes the next
-        workers = min(self._max_in_flight, len(made))
+        # What the gate lets in beyond that comes from other calls: a task for each batch would cost more than it gains.
+        workers = min(FIRST, len(made))
         if workers == 1:
             await self._work(todo, refusals)
             return refusals
@@ -121,6 +123,9 @@ class Writer:
                 if outcome.unprocessed:
                     pending.append(outcome.unprocessed)
                     await self._wait(stall, self._error(_UNPROCESSED))
+                else:
+                    self._width.note_answer(some_wait=self._gate.is_waited_for)
+                    self._gate.requests = self._width.requests
             elif outcome.verdict is not Verdict.SPLIT:
                 pending.append(batch)
                 await self._wait(stall, self._error(outcome))
@@ -164,6 +169,8 @@ class Writer:
         # Of the whole sink, since a table that is slow to take everybody's items still takes this batch's in its turn.
         if now + pause - max(stall.since, self._acknowledged_at) > self._retry.patience:
             raise error
+        self._width.note_trouble()
+        self._gate.requests = self._width.requests
         if isinstance(error, Throttled):
             count_throttle(self._counters, error)
         else:

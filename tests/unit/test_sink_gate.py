@@ -50,6 +50,28 @@ def test_what_is_larger_than_the_bound_goes_alone() -> None:
     asyncio.run(main())
 
 
+def test_a_new_bound_counts_from_the_next_leave() -> None:
+    async def main() -> None:
+        gate = Gate(requests=2, size=100)
+        await gate.enter(1)
+        assert not gate.is_waited_for
+        tasks = [asyncio.create_task(gate.enter(1)) for _ in range(5)]
+        await turns()
+        assert (gate.is_waited_for, sum(task.done() for task in tasks)) == (True, 1)
+        gate.requests = 4
+        gate.leave(1)
+        await turns()
+        assert sum(task.done() for task in tasks) == 4
+        gate.requests = 2
+        for left in (4, 4, 5):  # four are in, then three, then two, and the last has its turn
+            gate.leave(1)
+            await turns()
+            assert sum(task.done() for task in tasks) == left
+        assert not gate.is_waited_for
+
+    asyncio.run(main())
+
+
 def test_who_is_cancelled_while_waiting_lets_those_behind_through() -> None:
     async def main() -> None:
         gate = Gate(requests=2, size=100)

@@ -156,3 +156,39 @@ def test_few_but_large_items_go_side_by_side() -> None:
     large = [orjson.dumps({"id": {"N": str(number)}, "text": {"S": "x" * 390_000}}) for number in range(6)]
     asyncio.run(writer(post, Clock(), counters).put(large))
     assert counters.rows_loaded == 6
+
+
+def test_far_away_more_go_side_by_side_until_there_is_trouble() -> None:
+    clock, counters = Clock(), Counters()
+    waiting: list[asyncio.Future[Answer]] = []
+    most: list[int] = []
+
+    async def post(_body: bytes) -> Answer:
+        waiting.append(asyncio.get_running_loop().create_future())
+        return await waiting[-1]
+
+    async def world() -> None:
+        """Answer all that is asked at once, half a second later; once with a throttle before all other answers."""
+        while counters.rows_loaded < 40_000:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            asked = waiting[:]
+            waiting.clear()
+            most.append(len(asked))
+            for number, answer in enumerate(asked):
+                clock.now += 0.5 / len(asked)
+                throttled = len(most) == 6 and not number
+                answer.set_result(Answer(400, THROTTLE, SIGNER) if throttled else Answer(200, DONE, SIGNER))
+
+    async def main() -> None:
+        poster = cast(Poster, StubPoster(post))
+        target = Writer(poster, PLACE, counters, Steady(10.0), 160, clock=clock, sleep=clock.sleep)
+        puts = (target.put(items(10_000, 10_000 * part)) for part in range(4))
+        await asyncio.gather(world(), *puts)
+
+    asyncio.run(main())
+    assert most[0] == 64
+    assert max(most[:6]) == 160
+    assert most[6] <= 64
+    assert counters.throttles == 1
+    assert counters.rows_loaded == 40_000
