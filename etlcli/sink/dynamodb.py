@@ -70,7 +70,7 @@ class DynamoDBSink:
         table: str,
         counters: Counters,
         retry: RetryPolicy = _PATIENT,
-        max_in_flight: int = 160,
+        max_in_flight: int = 192,
         *,
         request_seconds: float = REQUEST_SECONDS,
         scan_items: int | None = None,

@@ -13,7 +13,7 @@ from etlcli.ports import Refusal
 from etlcli.sink.batches import Accepted, Problem, batches, halves, read_answer, request, spread
 from etlcli.sink.gate import Gate
 from etlcli.sink.translate import Place, Verdict, error_for
-from etlcli.sink.width import FIRST, Width
+from etlcli.sink.width import Width
 from etlcli.throttling import count_throttle
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ class Writer:
         refusals: list[Refusal] = []
         made = list(batches(spread(items), self._cap.most if self._cap is not None else None))
         todo = iter(made)  # shared by the workers: each takes the next
-        # What the gate lets in beyond that comes from other calls: a task for each batch would cost more than it gains.
-        workers = min(FIRST, len(made))
+        workers = min(self._width.requests, len(made))
         if workers == 1:
             await self._work(todo, refusals)
             return refusals
