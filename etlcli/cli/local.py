@@ -27,6 +27,7 @@ app = typer.Typer(
     cls=Group,
     help="The embedded stack: PostgreSQL with sample films, a Momento-compatible server and DynamoDB, on this machine.",
     no_args_is_help=True,
+    add_completion=False,  # of the whole command line
 )
 
 

@@ -1,30 +1,22 @@
-"""The console script: the commands in one place, and what happens before and after each of them."""
+"""The console script: what happens before and after each command."""
 
 from __future__ import annotations
 
 import gc
 import io
-import logging
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from etlcli import __version__
-from etlcli.cli import local, state
-from etlcli.cli.create_table import create_table
-from etlcli.cli.help import ClickError, Command, Group, asks_for_help, usage_error
-from etlcli.cli.history import history
-from etlcli.cli.inspect_cache import inspect_cache
-from etlcli.cli.output import Output, OutputFormat
-from etlcli.cli.plan import plan
-from etlcli.cli.run import run
-from etlcli.cli.transfer import extract, load
-from etlcli.cli.verify import verify
+from etlcli.cli.commands import Commands
+from etlcli.cli.help import ClickError, asks_for_help, usage_error
 from etlcli.errors import ExitCode, UsageError
-from etlcli.report import Report
-from etlcli.summary import summarize
+
+if TYPE_CHECKING:
+    from etlcli.cli.output import OutputFormat
 
 __all__ = ["app", "main"]
 
@@ -34,25 +26,15 @@ _OBJECTS_BETWEEN_COLLECTIONS = 10_000
 
 app = typer.Typer(
     name="momento-etl",
-    cls=Group,
+    cls=Commands,
     help="Moves table rows from PostgreSQL through a named Momento cache into DynamoDB.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
 )
-app.command(cls=Command)(run)
-app.command(cls=Command)(extract)
-app.command(cls=Command)(load)
-app.command(cls=Command)(plan)
-app.command(cls=Command)(verify)
-app.command("inspect-cache", cls=Command)(inspect_cache)
-app.command("create-table", cls=Command)(create_table)
-app.command(cls=Command)(history)
-app.add_typer(state.app, name="state")
-app.add_typer(local.app, name="local")
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"momento-etl {__version__}\n")
         raise typer.Exit
@@ -60,11 +42,11 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _before(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    _quieten(verbose="--verbose" in sys.argv or "-v" in sys.argv)
 
 
 def main() -> None:
@@ -72,7 +54,6 @@ def main() -> None:
     arguments = sys.argv[1:]
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     _speak_anywhere()
-    _quieten(verbose="--verbose" in arguments or "-v" in arguments)
     try:
         _refuse_undecodable(arguments)
         code = app(args=arguments, prog_name="momento-etl", standalone_mode=False)
@@ -86,11 +67,16 @@ def main() -> None:
     except BrokenPipeError:
         code = ExitCode.FAILED
     _forget_closed_pipes()
+    gc.freeze()  # the interpreter looks for cycles at its end, among all that was imported; the process ends anyway
     sys.exit(int(code or 0))
 
 
 def _refuse(error: UsageError, command: str, arguments: list[str]) -> ExitCode:
     """Tell a mistyped command line, as JSON too where that was asked for."""
+    from etlcli.cli.output import Output
+    from etlcli.report import Report
+    from etlcli.summary import summarize
+
     output = Output(_asked_form(arguments))
     output.error(error)
     output.result(summarize(command, Report(""), 0.0, error=error))
@@ -114,6 +100,8 @@ def _refuse_undecodable(arguments: list[str]) -> None:
 
 def _asked_form(arguments: list[str]) -> OutputFormat:
     """Find out how to answer, from words that could not be understood as a whole."""
+    from etlcli.cli.output import OutputFormat
+
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
         value = following if word == "--output" else word.removeprefix("--output=") if "=" in word else ""
         if value in list(OutputFormat):
@@ -150,6 +138,8 @@ def _forget_closed_pipes() -> None:
 
 def _quieten(*, verbose: bool) -> None:
     """Keep libraries' own words off the screen, unless they are asked for."""
+    import logging
+
     if verbose:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr)
         return

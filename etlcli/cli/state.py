@@ -26,6 +26,7 @@ app = typer.Typer(
     cls=Group,
     help="What outlives runs: watermarks of incremental jobs, leases, marks of replace jobs.",
     no_args_is_help=True,
+    add_completion=False,  # of the whole command line
 )
 
 

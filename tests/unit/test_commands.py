@@ -1,0 +1,70 @@
+"""The table of commands says what they say themselves, and what is not called is not imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from etlcli.cli.commands import COMMANDS
+
+SDKS = {"momento", "psycopg", "boto3", "botocore", "aiohttp", "grpc", "moto", "momento_wire_types"}
+
+NATIVE = {"orjson", "zstandard", "uvloop"}
+"""No SDKs, and what mistyped words are answered with needs some of them."""
+
+# Under this name a command line is run, and what it imported is told on a last line of stdout.
+SCRIPT = """
+import sys
+from etlcli.cli.main import main
+try:
+    main()
+finally:
+    print()
+    print(*sys.modules)
+"""
+
+
+def imported_by(*arguments: str, code: int) -> set[str]:
+    command = [sys.executable, "-W", "error", "-c", SCRIPT, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == code, ended
+    modules = ended.stdout.splitlines()[-1].split()
+    assert "etlcli.cli.main" in modules
+    return set(modules)
+
+
+def packages(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(("--help",), 0), (("--version",), 0), ((), 2)])
+def test_help_and_version_import_no_sdk_and_no_command(arguments: tuple[str, ...], code: int) -> None:
+    modules = imported_by(*arguments, code=code)
+    assert not packages(modules) & (SDKS | NATIVE)
+    own = {name for name in modules if name.startswith("etlcli.")}
+    assert own == {"etlcli.cli", "etlcli.cli.commands", "etlcli.cli.help", "etlcli.cli.main", "etlcli.errors"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--halp",), ("ruin",), ("run", "--tabel", "films"), ("local", "upp"), ("inspect-cache",)]
+)
+def test_a_mistyped_command_line_imports_no_sdk(arguments: tuple[str, ...]) -> None:
+    assert not packages(imported_by(*arguments, code=2)) & SDKS
+
+
+@pytest.mark.parametrize("command", [("run",), ("plan",), ("local",), ("local", "up"), ("state", "show")])
+def test_a_commands_own_help_imports_no_sdk(command: tuple[str, ...]) -> None:
+    assert not packages(imported_by(*command, "--help", code=0)) & SDKS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_summary_is_what_the_commands_own_help_begins_with(name: str) -> None:
+    command = COMMANDS[name].load(name)
+    first, _, _ = command.help.partition("\n\n")
+    assert COMMANDS[name].summary == first
+    if not hasattr(command, "commands"):
+        assert command.name == name
+    # Completion is installed for the whole command line, not for one of its commands.
+    assert not {parameter.name for parameter in command.params} & {"install_completion", "show_completion"}
