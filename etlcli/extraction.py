@@ -257,4 +257,5 @@ class Extraction:
             self._counters.bytes_encoded += record.bytes_encoded
             self._counters.bytes_cached += record.bytes_stored
             self._ledger.add(record)
+            del filling, packed  # or this worker would hold the entry until it has the next one
             await stored(record)

@@ -116,4 +116,5 @@ class Loading:
                 await self._progress.note(record.number)
             self._counters.chunks_loaded += 1
             await loaded(record)
+            del items  # or this worker would hold them until it has the next chunk's, and all of them so
         await chunks.put(None)  # for the next worker

@@ -114,7 +114,8 @@ def unpack(entry: bytes, what: str) -> list[bytes]:
     """
     if len(entry) < _HEADER.size + _DIGEST_BYTES or entry[:4] != _MAGIC:
         raise ChunkError(f"{what} is no chunk of momento-etl, or is damaged", hint=_AGAIN)
-    body, stored_digest = entry[:-_DIGEST_BYTES], entry[-_DIGEST_BYTES:]
+    whole = memoryview(entry)  # of which no part is copied
+    body, stored_digest = whole[:-_DIGEST_BYTES], entry[-_DIGEST_BYTES:]
     if hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() != stored_digest:
         raise ChunkError(f"{what} is damaged: its checksum does not match", hint=_AGAIN)
     _, version, compression, rows, encoded_bytes, rows_digest = _HEADER.unpack_from(body)

@@ -8,14 +8,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import botocore
 import pytest
 from botocore.credentials import Credentials as BotoCredentials
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError, ReadTimeoutError
+from botocore.loaders import JSONFileLoader
 
 from etlcli.errors import ConfigError, ExitCode, UsageError
 from etlcli.progress import Counters
-from etlcli.sink.connect import connect
+from etlcli.sink.connect import DescriptionReader, connect
 from etlcli.sink.credentials import Credentials
 from etlcli.sink.dynamodb import DynamoDBSink
 from etlcli.sink.settings import DynamoDBSettings
@@ -219,3 +221,11 @@ def test_many_refused_at_once_ask_the_chain_once() -> None:
 
     asyncio.run(main())
     assert asked == 1
+
+
+@pytest.mark.parametrize("what", ["endpoints", "partitions", "dynamodb/2012-08-10/service-2", "dynamodb/none"])
+def test_descriptions_are_read_as_botocore_reads_them(what: str) -> None:
+    path = str(Path(botocore.__file__).parent / "data" / what)
+    found = DescriptionReader().load_file(path)
+    assert found == JSONFileLoader().load_file(path)
+    assert (found is None) == (what == "dynamodb/none")
