@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -18,14 +19,20 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tests.conftest import Stack
+
+if TYPE_CHECKING:
+    from tests.integration.mortal import Mortal, Mortals
 
 __all__ = ["PLANTED", "SUMMARY_FIELDS", "CommandLine", "Result", "Terminal"]
 
 PROGRAM = [sys.executable, "-W", "error", "-m", "etlcli"]
 DEADLINE_SECONDS = 120.0
+
+Process: TypeAlias = "subprocess.Popen[str] | Mortal"
+_numbers = itertools.count(1)
 
 SUMMARY_FIELDS = {
     "command",
@@ -92,12 +99,17 @@ class CommandLine:
         environment: The variables, besides those of the test's own process.
         folder: Where commands run.
         secrets: What must not be in any output.
+        more: Variables over those, None for what is not set.
+        mortals: Forks commands, which costs a fraction of a start; None to start Python for each.
+        changes: What is changed in the program of a command that is forked.
     """
 
     environment: Mapping[str, str]
     folder: Path
     secrets: tuple[str, ...] = PLANTED
     more: Mapping[str, str | None] = field(default_factory=dict)
+    mortals: Mortals | None = None
+    changes: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def on(cls, stack: Stack, postgres_url: str, folder: Path) -> CommandLine:
@@ -131,8 +143,18 @@ class CommandLine:
         """The variables that the test itself set."""
         return {name: value for name, value in self.more.items() if value is not None}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def changing(self, changes: Mapping[str, object]) -> CommandLine:
+        """Change the program of commands that are forked: dotted names in its modules, and what is put there."""
+        return replace(self, changes={**self.changes, **changes})
+
+    def start(self, *arguments: str) -> Process:
         """Start a command, and leave it running."""
+        if self.mortals is not None:
+            streams = self.folder / f"streams-{next(_numbers)}"
+            streams.mkdir()
+            return self.mortals.start(
+                self.variables(), self.folder, list(arguments), streams=streams, changes=self.changes
+            )
         return subprocess.Popen(
             [*PROGRAM, *arguments],
             cwd=self.folder,
@@ -143,7 +165,7 @@ class CommandLine:
             text=True,
         )
 
-    def finish(self, process: subprocess.Popen[str], *arguments: str) -> Result:
+    def finish(self, process: Process, *arguments: str) -> Result:
         """Wait for a command, and look whether it kept its secrets."""
         try:
             out, err = process.communicate(timeout=DEADLINE_SECONDS)
@@ -151,6 +173,7 @@ class CommandLine:
             process.kill()
             process.communicate()
             raise
+        assert process.returncode is not None
         result = Result(arguments, process.returncode, out, err)
         for secret in self.secrets:
             assert secret not in out + err, f"{secret} in the output of {result}"

@@ -1,7 +1,8 @@
-"""Processes that run the command line and kill themselves with SIGKILL at a named instant.
+"""Processes that run the command line, and if they are told to kill themselves with SIGKILL at a named instant.
 
 One process imports the program and then forks a child for each command, which saves most of what a start costs. It
-reads one JSON object a line from stdin, and answers each with the child's exit code: negative for a signal.
+reads one JSON object a line from stdin, and answers with two lines for each, which come when they are known: the
+child's process id, and then that again with its exit code, negative for a signal.
 """
 
 from __future__ import annotations
@@ -9,30 +10,43 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import IO, Any, Literal, NoReturn, Self
 
-from etlcli import extraction
-from etlcli.cache import packed
+from etlcli import pipeline, wiring  # noqa: F401  what runs import late is here before the forks
 from etlcli.cache.momento import MomentoCache
 from etlcli.cli import main as command_line
+from etlcli.sink.dynamodb import DynamoDBSink  # noqa: F401  the same
 from etlcli.sink.post import Poster
 from etlcli.sink.state import DynamoDBState
+from etlcli.source.postgres import PostgresSource  # noqa: F401  the same
 from etlcli.source.snapshot import PostgresSnapshot
 
-__all__ = ["PHASES", "Instant", "Mortals", "When"]
+__all__ = ["PHASES", "SMALL_CHUNKS", "Instant", "Mortal", "Mortals", "When"]
 
 When = Literal["before", "during", "after"]
 
-# Chunks are made small, so that a few thousand rows fill hundreds.
-CHUNK_BYTES = 2000
+_BEGIN_SECONDS = 60.0
+
+# What a child answers that does not end as the command line does.
+_BROKEN = 99
+
+# What makes chunks so small that a few thousand rows fill hundreds.
+_CHUNK_BYTES = 2000
+SMALL_CHUNKS = {
+    "etlcli.cache.packed.MAX_ENCODED_BYTES": _CHUNK_BYTES,
+    "etlcli.extraction._PIECE_BYTES": _CHUNK_BYTES // 4,
+}
 
 _KEYS = {"storing a chunk": "/chunk/", "writing the ledger": "/ledger/", "moving the pointer": "/current"}
 PHASES = (
@@ -62,6 +76,80 @@ class Instant:
     delay_seconds: float = 0.0
 
 
+class Mortal:
+    """A command that runs in a process of its own; it has what is used here of ``subprocess.Popen``.
+
+    Attributes:
+        pid: Its process id.
+        returncode: How it ended; None while nobody has waited for it.
+        stdout: None: what it writes is in files.
+        stderr: The same.
+    """
+
+    stdout: IO[str] | None = None
+    stderr: IO[str] | None = None
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._begun = threading.Event()
+        self._ended = threading.Event()
+        self._code = 0
+        self.pid = 0
+        self.returncode: int | None = None
+
+    def begin(self, pid: int) -> None:
+        """Hear that it runs."""
+        self.pid = pid
+        self._begun.set()
+
+    def end(self, code: int) -> None:
+        """Hear that it does no more."""
+        self._code = code
+        self._ended.set()
+
+    def await_begin(self) -> None:
+        """Wait until it runs."""
+        assert self._begun.wait(_BEGIN_SECONDS), "the process that forks others does not answer"
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        if self._ended.is_set():
+            self.returncode = self._code
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; answer its exit code."""
+        if not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired("momento-etl", timeout or 0.0)
+        self.returncode = self._code
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal; harmless where it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; answer stdout and stderr."""
+        self.wait(timeout)
+        return self.out, self.err
+
+    @property
+    def out(self) -> str:
+        """What it has written to stdout so far."""
+        return (self._folder / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        """What it has written to stderr so far."""
+        return (self._folder / "err").read_text()
+
+
 class Mortals:
     """Runs commands in processes of their own while its context lasts."""
 
@@ -72,19 +160,72 @@ class Mortals:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._asking = threading.Lock()
+        self._started: list[Mortal] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for mortal in self._started:
+            mortal.kill()
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.stdout.close()
         self._process.wait(30)
+        self._listener.join(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            number, pid, code = json.loads(line)
+            if code is None:
+                self._started[number].begin(pid)
+            else:
+                self._started[number].end(code)
+
+    def start(
+        self,
+        environment: dict[str, str],
+        folder: Path,
+        arguments: list[str],
+        instant: Instant | None = None,
+        *,
+        streams: Path | None = None,
+        changes: Mapping[str, object] | None = None,
+    ) -> Mortal:
+        """Start a command, and leave it running.
+
+        Args:
+            environment: All of its variables.
+            folder: Where it runs.
+            arguments: What follows the program's name.
+            instant: When it kills itself; None for never.
+            streams: Where its ``out`` and ``err`` are left; None for the same folder.
+            changes: Names in the program's modules, dotted, and what is put there instead.
+        """
+        wanted = {
+            "environment": environment,
+            "folder": str(folder),
+            "streams": str(streams or folder),
+            "arguments": arguments,
+            "instant": None if instant is None else asdict(instant),
+            "changes": dict(changes or {}),
+        }
+        assert self._process.stdin is not None
+        mortal = Mortal(streams or folder)
+        with self._asking:
+            self._started.append(mortal)
+            self._process.stdin.write(json.dumps([len(self._started) - 1, wanted]) + "\n")
+            self._process.stdin.flush()
+            mortal.await_begin()
+        return mortal
 
     def run(self, environment: dict[str, str], folder: Path, arguments: list[str], instant: Instant | None) -> int:
-        """Run a command to its end.
+        """Run a command to its end, with chunks so small that a few thousand rows fill hundreds.
 
         Args:
             environment: All of its variables.
@@ -95,31 +236,43 @@ class Mortals:
         Returns:
             Its exit code; negative for a signal.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        wanted = {
-            "environment": environment,
-            "folder": str(folder),
-            "arguments": arguments,
-            "instant": None if instant is None else asdict(instant),
-        }
-        self._process.stdin.write(json.dumps(wanted) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return self.start(environment, folder, arguments, instant, changes=SMALL_CHUNKS).wait()
 
 
 def main() -> None:
-    """Fork a child for each line that is read."""
-    for line in sys.stdin:
-        wanted = json.loads(line)
+    """Fork a child for each line that is read, and tell of each that has ended."""
+    wake, woken = os.pipe()
+    for end in (wake, woken):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(woken)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: dict[int, int] = {}
+    while True:
+        ready, _, _ = select.select([sys.stdin, wake], [], [])
+        if wake in ready:
+            os.read(wake, 512)
+        while children and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            _tell(children.pop(ended[0]), ended[0], os.waitstatus_to_exitcode(ended[1]))
+        if sys.stdin not in ready:
+            continue
+        line = sys.stdin.readline()
+        if not line:
+            return
+        number, wanted = json.loads(line)
         child = os.fork()
         if child == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             live(wanted)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201  its answer
+        children[child] = number
+        _tell(number, child, None)
 
 
-def live(wanted: dict[str, Any]) -> None:
+def _tell(number: int, pid: int, code: int | None) -> None:
+    print(json.dumps([number, pid, code]), flush=True)  # noqa: T201  its answer
+
+
+def live(wanted: dict[str, Any]) -> NoReturn:
     """Be the child: run one command, and end."""
     folder = Path(wanted["folder"])
     os.chdir(folder)
@@ -128,18 +281,25 @@ def live(wanted: dict[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-    packed.MAX_ENCODED_BYTES = CHUNK_BYTES
-    extraction._PIECE_BYTES = CHUNK_BYTES // 4
-    if wanted["instant"] is not None:
-        Fate(Instant(**wanted["instant"])).await_it()
-    sys.argv = ["momento-etl", *wanted["arguments"]]
+        path = Path(wanted["streams"]) / name
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    code = _BROKEN
     try:
+        for name, value in wanted["changes"].items():
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(sys.modules[module], attribute), f"there is no {name}"
+            setattr(sys.modules[module], attribute, value)
+        if wanted["instant"] is not None:
+            Fate(Instant(**wanted["instant"])).await_it()
+        sys.argv = ["momento-etl", *wanted["arguments"]]
         command_line.main()
     except SystemExit as ended:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(int(ended.code or 0))
+        code = int(ended.code or 0)
+    except BaseException:  # noqa: BLE001  no child may go on as if it were the one that forks
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Fate:
