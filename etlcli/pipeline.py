@@ -479,4 +479,5 @@ def _first_error() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        raise leading(group) from None
+        error = leading(group)
+        raise error from error.__cause__

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from etlcli.config import JobOptions, Settings, SourceSettings, momento_access
 from etlcli.encoding import EncodingOptions, Recipe, ShapeOptions, load_transform
+from etlcli.hidden import hide
 from etlcli.ports import Source, StateStore
 from etlcli.progress import Counters
 
@@ -87,6 +88,7 @@ def recipe_of(options: JobOptions) -> Recipe:
     Raises:
         ConfigError: The function cannot be imported.
     """
+    hide(options.mask_key)
     return Recipe(
         EncodingOptions(
             on_unrepresentable=options.on_unrepresentable,

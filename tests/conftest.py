@@ -19,6 +19,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from etlcli import hidden
+
 # Settings of whoever runs the tests must not decide how they end.
 _FOREIGN = ("PG", "AWS_", "MOMENTO_", "DATABASE_URL", "XDG_", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
 _KEPT = ("MOMENTO_ETL_TEST_", "AWS_CA_BUNDLE")
@@ -50,6 +52,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     for name in os.environ:
         if name.startswith(_FOREIGN) and not name.startswith(_KEPT):
             monkeypatch.delenv(name)
+    # What one test plants must not be hidden from what another one reads.
+    monkeypatch.setattr(hidden, "_patterns", {})
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 

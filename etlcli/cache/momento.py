@@ -33,6 +33,7 @@ from etlcli.cache.refusals import (
 )
 from etlcli.config.momento import MomentoAccess
 from etlcli.errors import ConfigError, EtlError, Throttled, TransientError, Unavailable
+from etlcli.hidden import hide, masked
 from etlcli.progress import Counters
 from etlcli.retry import DEFAULT_POLICY, FIRST_CONTACT_SECONDS, RetryPolicy
 
@@ -122,6 +123,7 @@ class MomentoCache:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._provider = credential_provider(access)
+        hide(access.api_key, self._provider.auth_token)  # of a legacy key only a part is sent
         self._address = access.local or self._provider.cache_endpoint
         self._name = name
         self._counters = counters
@@ -288,7 +290,7 @@ class MomentoCache:
             raise
         if isinstance(response, ErrorResponseMixin):
             failure = response.inner_exception
-            text = self._text(request, f"{failure.message_wrapper}: {failure.message}")
+            text = self._text(request, masked(f"{failure.message_wrapper}: {failure.message}"))
             was_there = self._acknowledged_at > float("-inf")
             error = translated(failure, text, self._where, request.size, creating=request.creating, was_there=was_there)
             self._answered = self._answered or not isinstance(error, Unavailable)

@@ -15,6 +15,7 @@ from etlcli.cli.rejects_file import RejectsFile
 from etlcli.cli.render import summary_text
 from etlcli.cli.running import Interrupted, command_again, interruptible, run_async, seconds_of
 from etlcli.config import Settings, connect_embedded, load_settings, local_notice, use_embedded
+from etlcli.hidden import hide, hide_within
 from etlcli.report import Report
 from etlcli.summary import exit_code, summarize
 
@@ -33,7 +34,8 @@ def settle(
         EtlError: The embedded stack does not start.
     """
     settings = load_settings(config, local=local)
-    output.hide(settings.cache.api_key or "", (settings.source.url if settings.source else None) or "")
+    hide(settings.cache.api_key, *(table.mask_key for table in settings.tables.values()))
+    hide_within(settings.source.url if settings.source is not None else None)
     for notice in settings.notices:
         output.note(notice)
     is_terminal = sys.stderr.isatty() and sys.stdin.isatty()

@@ -17,6 +17,7 @@ from etlcli.cli.render import parts_table
 from etlcli.cli.running import run_async
 from etlcli.config.references import is_reference, resolve
 from etlcli.errors import UsageError
+from etlcli.hidden import hide
 from etlcli.report import Report
 
 __all__ = ["app"]
@@ -136,7 +137,7 @@ def momento(
         if latency_ms < 0:
             raise UsageError(f"--latency-ms {latency_ms} is in the past", hint="Give milliseconds, 0 for none.")
         keys = [resolve(key, os.environ) if is_reference(key) else key for key in api_key or ()]
-        speaker.hide(*keys)
+        hide(*keys)
         from etlcli.local.momento.api_keys import ApiKeys
         from etlcli.local.momento.faults import Faults
         from etlcli.local.momento.server import STOP_SECONDS, serve

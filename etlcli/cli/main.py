@@ -144,11 +144,13 @@ def _forget_closed_pipes() -> None:
 
 def _quieten(*, verbose: bool) -> None:
     """Keep libraries' own words off the screen, unless they are asked for."""
+    if verbose:
+        from etlcli.cli.library_logs import show_library_logs
+
+        show_library_logs()
+        return
     import logging
 
-    if verbose:
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-        return
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is first imported, which is later
     logging.getLogger().addHandler(logging.NullHandler())
 

@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from etlcli.errors import EtlError
+from etlcli.hidden import hide_environment, masked
 from etlcli.several import Failure
 
 __all__ = ["Output", "OutputFormat", "visible"]
@@ -21,11 +22,6 @@ __all__ = ["Output", "OutputFormat", "visible"]
 # Control characters, and those that turn the direction of text: in a row's value they would move the terminal's cursor,
 # colour its rest, or show other words than are there.
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-# What is secret in the environment, by its variable's name, and in a URL, by its place.
-_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|API_KEY")
-_URL_PASSWORD = re.compile(r"://[^:/@\s]*:([^@/\s]+)@")
-_SHORTEST_SECRET = 5
 
 
 class OutputFormat(StrEnum):
@@ -49,9 +45,7 @@ class Output:
         self.form = form
         self.quiet = quiet
         self.verbose = verbose
-        self._secrets: set[str] = set()
-        self.hide(*(value for name, value in os.environ.items() if _SECRET_NAME.search(name)))
-        self.hide(*(found for value in os.environ.values() for found in _URL_PASSWORD.findall(value)))
+        hide_environment(os.environ)
         self.stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._stdout = Console(highlight=False, markup=False, emoji=False)
 
@@ -64,19 +58,6 @@ class Output:
     def shows_progress(self) -> bool:
         """Whether a moving display has a terminal to move on."""
         return self.stderr.is_terminal and not self.stderr.is_dumb_terminal and not self.quiet
-
-    def hide(self, *secrets: str) -> None:
-        """Remember what must never be printed, and the passwords in what is a URL.
-
-        Our own messages hold no secret in the first place. Tracebacks and the words of libraries may.
-        """
-        self._secrets.update(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET and "://" not in secret)
-        self._secrets.update(found for secret in secrets for found in _URL_PASSWORD.findall(secret))
-
-    def _masked(self, text: str) -> str:
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
 
     def note(self, text: str | Text) -> None:
         """Say something in passing."""
@@ -97,9 +78,9 @@ class Output:
         """Tell an error: what happened and where, and on a ``hint:`` line what to do."""
         if self.verbose:
             # Without values of variables: they may hold secrets.
-            self.stderr.print(self._masked("".join(traceback.format_exception(error))), soft_wrap=True, end="")
+            self.stderr.print(masked("".join(traceback.format_exception(error))), soft_wrap=True, end="")
         if not isinstance(error, EtlError):
-            failure = self._masked(f"{type(error).__name__}: {error}")
+            failure = masked(f"{type(error).__name__}: {error}")
             self._tell("error", "red bold", f"momento-etl itself failed: {failure}")
             self._tell("hint", "cyan", "This is a defect. Run again with --verbose, and report what it prints.")
             return

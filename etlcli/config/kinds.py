@@ -10,6 +10,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from etlcli.config import momento, names, units
+from etlcli.hidden import masked
 from etlcli.model import Overlap, Share
 
 __all__ = [
@@ -102,7 +103,8 @@ def found(value: object, *, shown: bool = True) -> str:
     if isinstance(value, str) and not value.strip():
         return "an empty text"
     if isinstance(value, str):
-        kind, text = "a text", f'"{value}"'
+        # A secret may have been put into the wrong place.
+        kind, text = "a text", f'"{masked(value)}"'
     elif isinstance(value, int | float | Decimal):
         kind, text = "a number", str(value)
     else:

@@ -25,6 +25,7 @@ from etlcli.encoding.registry import Unrepresentable, shorten
 from etlcli.encoding.rules import Rule
 from etlcli.encoding.writers import key_problem
 from etlcli.errors import ConfigError
+from etlcli.hidden import masked
 from etlcli.model import AttributeType, Key
 
 __all__ = ["ItemTransform", "Transform", "load_transform"]
@@ -151,7 +152,7 @@ def _digest(module: ModuleType) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        return shorten(str(error).encode(errors="replace"))
+        return shorten(masked(str(error)).encode(errors="replace"))
     except Exception:  # noqa: BLE001  a user's exception can fail to say what it is, too
         return "(no message)"
 

@@ -28,6 +28,7 @@ from botocore.session import Session as BotocoreSession
 from botocore.utils import get_environ_proxies
 
 from etlcli.errors import ConfigError
+from etlcli.hidden import masked
 from etlcli.sink.credentials import Credentials
 from etlcli.sink.translate import ForeignAnswer, own_document, text_of
 
@@ -227,8 +228,12 @@ def _config_errors() -> Iterator[None]:
         ) from error
     except ProfileNotFound as error:
         known = ", ".join(sorted(BotocoreSession().available_profiles)) or "none"
-        raise ConfigError(f"no such AWS profile: {error.kwargs['profile']}", hint=f"known profiles: {known}") from error
+        raise ConfigError(
+            f"no such AWS profile: {masked(error.kwargs['profile'])}", hint=f"known profiles: {known}"
+        ) from error
     except PartialCredentialsError as error:
         raise ConfigError(f"half of the AWS credentials is missing: {error}", hint=_CREDENTIALS_HINT) from error
     except (ClientError, BotoCoreError, ValueError) as error:
-        raise ConfigError(f"DynamoDB cannot be used as it is set up: {error}", hint=_CREDENTIALS_HINT) from error
+        raise ConfigError(
+            f"DynamoDB cannot be used as it is set up: {masked(str(error))}", hint=_CREDENTIALS_HINT
+        ) from error

@@ -12,6 +12,7 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from etlcli.errors import ConfigError, SinkError, Unavailable
+from etlcli.hidden import hide, masked
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -52,7 +53,7 @@ class Credentials:
         self._clock = clock
         self._renewing = asyncio.Lock()
         self._source = source
-        self._frozen: ReadOnlyCredentials = source.get_frozen_credentials()
+        self._frozen: ReadOnlyCredentials = _hidden(source.get_frozen_credentials())
         self._check_at = clock() + _REFRESH_CHECK_SECONDS
 
     async def current(self) -> ReadOnlyCredentials:
@@ -67,7 +68,7 @@ class Credentials:
                 # Not fatal yet. Once they have really expired DynamoDB says so, and `renew` finds out what is wrong.
                 return self._frozen
             if fresh != self._frozen:
-                self._frozen = fresh
+                self._frozen = _hidden(fresh)
         return self._frozen
 
     async def renew(self, refused: ReadOnlyCredentials) -> None:
@@ -87,7 +88,7 @@ class Credentials:
                 message = f"the AWS credentials have expired, and no new ones are found: {error.message}"
                 raise SinkError(message, hint=error.hint) from error
             except _PROVIDER_ERRORS as error:
-                reason = str(error) or type(error).__name__
+                reason = masked(str(error)) or type(error).__name__
                 raise Unavailable(
                     f"the AWS credentials have expired, and new ones cannot be had just now: {reason}",
                     hint="sign in again, or see to what gives them (credential_process, the metadata service); then run"
@@ -102,11 +103,17 @@ class Credentials:
 
     def frozen(self) -> ReadOnlyCredentials:
         """The credentials as the provider has them now; blocks where it has to refresh them."""
-        return self._source.get_frozen_credentials()
+        return _hidden(self._source.get_frozen_credentials())
 
     def _ask_chain(self) -> tuple[BotoCredentials, ReadOnlyCredentials]:
         source = self._resolve()
-        return source, source.get_frozen_credentials()
+        return source, _hidden(source.get_frozen_credentials())
+
+
+def _hidden(credentials: ReadOnlyCredentials) -> ReadOnlyCredentials:
+    """See to it that none of them is ever shown."""
+    hide(credentials.secret_key, credentials.token)
+    return credentials
 
 
 class _Followed(BotoCredentials):

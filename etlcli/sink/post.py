@@ -16,6 +16,7 @@ from yarl import URL
 
 from etlcli import __version__
 from etlcli.errors import SinkError, Unavailable
+from etlcli.hidden import masked
 from etlcli.sink.connect import CONNECT_SECONDS
 from etlcli.sink.signing import Signer
 from etlcli.sink.translate import Place, error_for, judge, untrusted_certificate
@@ -129,7 +130,7 @@ class Poster:
         except aiohttp.InvalidURL as error:
             raise SinkError(f"{self._place}: not a URL that can be posted to") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unavailable(str(error) or type(error).__name__) from error
+            raise self._unavailable(masked(str(error)) or type(error).__name__) from error
         checksum = response.headers.get("X-Amz-Crc32")
         if checksum is not None and checksum != str(zlib.crc32(answer)):
             raise self._unavailable("the answer arrived with damage: its CRC32 differs")

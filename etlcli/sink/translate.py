@@ -24,6 +24,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from etlcli.errors import ConfigError, EtlError, SinkError, Throttled, Unavailable
+from etlcli.hidden import masked
 from etlcli.throttling import Reason
 
 __all__ = [
@@ -269,7 +270,7 @@ _FOREIGN_HINT = "check the endpoint and, if one is set, HTTPS_PROXY"
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = masked(" ".join(text.split()))
     return line if len(line) <= _MESSAGE_CHARACTERS else line[:_MESSAGE_CHARACTERS] + "..."
 
 
@@ -317,4 +318,4 @@ def from_boto(error: BotoCoreError | ClientError | ResponseParserError, *, place
             hint="check that the endpoint can be reached from here",
             of_service=True,
         )
-    return ConfigError(f"boto3 cannot call {action} on {place}: {error}")
+    return ConfigError(f"boto3 cannot call {action} on {place}: {_short(str(error))}")

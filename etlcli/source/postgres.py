@@ -13,6 +13,7 @@ from psycopg import conninfo
 from psycopg.rows import tuple_row
 
 from etlcli.errors import Unavailable
+from etlcli.hidden import hide
 from etlcli.model import BaseTable, SnapshotRecord
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy, retrying
@@ -76,6 +77,7 @@ class PostgresSource:
         deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         parameters = parameters_of(url)
+        hide(str(parameters.get("password") or ""))
         if "PGCONNECT_TIMEOUT" not in os.environ:
             parameters.setdefault("connect_timeout", deadlines.connect)
         parameters.setdefault("fallback_application_name", "momento-etl")

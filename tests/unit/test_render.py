@@ -27,6 +27,7 @@ from etlcli.cli.render import (
     summary_text,
 )
 from etlcli.errors import UsageError
+from etlcli.hidden import hide, hide_within
 from etlcli.inspection import Inspection, RunView
 from etlcli.model import ChunkRecord, Column, Key, KeyAttribute, Manifest, PgType, Reject, Totals
 from etlcli.progress import Counters
@@ -313,7 +314,8 @@ def test_secrets_are_masked_in_what_others_say(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "PLANTED-1")
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:PLANTED-2@host/db")
     output = Output(verbose=verbose)
-    output.hide("PLANTED-3", "postgresql://user:PLANTED-4@host/db", "")
+    hide("PLANTED-3", None, "")
+    hide_within("postgresql://user:PLANTED-4@host/db")
     output.error(ValueError("PLANTED-1 PLANTED-2 PLANTED-3 PLANTED-4 host"))
     told = capsys.readouterr().err
     assert "PLANTED" not in told
