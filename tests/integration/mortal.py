@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pydoc
 import select
 import signal
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ __all__ = ["PHASES", "SMALL_CHUNKS", "Instant", "Mortal", "Mortals", "When"]
 When = Literal["before", "during", "after"]
 
 _BEGIN_SECONDS = 60.0
+_END_SECONDS = 60.0
 
 # What a child answers that does not end as the command line does.
 _BROKEN = 99
@@ -161,6 +163,7 @@ class Mortals:
             text=True,
         )
         self._asking = threading.Lock()
+        self._ending = threading.Condition()
         self._started: list[Mortal] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -184,8 +187,10 @@ class Mortals:
             number, pid, code = json.loads(line)
             if code is None:
                 self._started[number].begin(pid)
-            else:
+                continue
+            with self._ending:
                 self._started[number].end(code)
+                self._ending.notify_all()
 
     def start(
         self,
@@ -223,6 +228,12 @@ class Mortals:
             self._process.stdin.flush()
             mortal.await_begin()
         return mortal
+
+    def wait_for_one(self, mortals: Collection[Mortal]) -> None:
+        """Wait until one of these has ended."""
+        with self._ending:
+            ended = self._ending.wait_for(lambda: any(it.poll() is not None for it in mortals), _END_SECONDS)
+        assert ended, "all of them go on"
 
     def run(self, environment: dict[str, str], folder: Path, arguments: list[str], instant: Instant | None) -> int:
         """Run a command to its end, with chunks so small that a few thousand rows fill hundreds.
@@ -286,9 +297,7 @@ def live(wanted: dict[str, Any]) -> NoReturn:
     code = _BROKEN
     try:
         for name, value in wanted["changes"].items():
-            module, _, attribute = name.rpartition(".")
-            assert hasattr(sys.modules[module], attribute), f"there is no {name}"
-            setattr(sys.modules[module], attribute, value)
+            change(name, value)
         if wanted["instant"] is not None:
             Fate(Instant(**wanted["instant"])).await_it()
         sys.argv = ["momento-etl", *wanted["arguments"]]
@@ -300,6 +309,14 @@ def live(wanted: dict[str, Any]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def change(name: str, value: object) -> None:
+    """Put something else in the place of what a dotted name stands for; a list stands for a tuple."""
+    path, _, attribute = name.rpartition(".")
+    place = pydoc.locate(path)
+    assert hasattr(place, attribute), f"there is no {name}"
+    setattr(place, attribute, tuple(value) if isinstance(value, list) else value)
 
 
 class Fate:

@@ -46,7 +46,7 @@ class Responder:
         self.items = 0
         self.calls: Counter[str] = Counter()
         self.last: dict[str, bytes] = {}
-        self._hold_after = hold_after
+        self._hold_after: dict[str, int] = hold_after
         self._tables: dict[str, dict[str, Any]] = {}
         self._changed = threading.Condition()
         self._ready = threading.Event()
@@ -67,6 +67,15 @@ class Responder:
     def release(self) -> None:
         """Answer all that is held, and hold nothing any more."""
         self._loop.call_soon_threadsafe(self._released.set)
+
+    def hold(self, **after: int) -> None:
+        """From now on answer only so many more calls of each of these actions before the next ``release``."""
+
+        async def change() -> None:
+            self._released.clear()
+            self._hold_after = {action: self.calls[action] + more for action, more in after.items()}
+
+        asyncio.run_coroutine_threadsafe(change(), self._loop).result(30)
 
     def wait_for(self, action: str, calls: int, seconds: float = 60.0) -> None:
         """Wait until so many calls have arrived, held ones included."""
