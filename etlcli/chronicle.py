@@ -121,7 +121,9 @@ class Chronicle:
         try:
             await self._state.put_run(record)
         except EtlError as error:
-            self._go_on_without(error)
+            # What has failed or was interrupted does not go on, and has an error of its own to tell.
+            if record.status not in ("failed", "interrupted"):
+                self._go_on_without(error)
             return False
         return True
 

@@ -91,7 +91,8 @@ class Loading:
                 items = await self._staging.fetch_chunk(self._manifest, record)
             except ChunkError as error:
                 if self._mend is None:
-                    raise
+                    named = f"momento-etl inspect-cache {self._staging.job} --check names all that cannot be loaded."
+                    raise ChunkError(error.message, hint=f"{error.hint or ''} {named}".lstrip()) from error
                 record, items = await self._mend(record, error)
             if self._mark is not None:
                 items = marked(items, self._mark)

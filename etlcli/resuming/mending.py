@@ -14,11 +14,14 @@ from etlcli.encoding import RowEncoder
 from etlcli.errors import ChunkError, TooLarge
 from etlcli.model import ChunkRecord, KeyRange, Reject
 from etlcli.plan import Plan
-from etlcli.ports import Source
+from etlcli.ports import Snapshot, Source
 from etlcli.report import Report
-from etlcli.resuming.rereading import newer_snapshot, whole_key
+from etlcli.resuming.rereading import newer_snapshot, refuse_duplicates, whole_key
 
 __all__ = ["Mender"]
+
+# So many chunks are named one by one: a cache that was flushed lost thousands.
+_TOLD = 3
 
 
 class Mender:
@@ -46,6 +49,8 @@ class Mender:
         self._ledger = ledger
         self._report = report
         self._one = asyncio.Lock()
+        self._changed = 0
+        self._line: int | None = None  # which warning is that of all of them
         self.mended = 0
 
     async def mend(self, record: ChunkRecord, error: ChunkError) -> tuple[ChunkRecord, list[bytes]]:
@@ -64,10 +69,13 @@ class Mender:
                 hint="Run the same command again: it begins anew. A longer --ttl keeps chunks for longer.",
             ) from error
         async with self._one:
-            items, rejects, rows = await self._read(record)
-            packer = RowsPacker(self._plan.shape.kinds) if self._plan.job.layout == "rows" else Packer()
-            packer.add(items)
-            packed = packer.finish()
+            async with newer_snapshot(self._plan, self._source, self._ledger) as snapshot:
+                items, rejects, rows = await self._read(record, snapshot)
+                packer = RowsPacker(self._plan.shape.kinds) if self._plan.job.layout == "rows" else Packer()
+                packer.add(items)
+                packed = packer.finish()
+                if packed.rows_digest != record.rows_digest:
+                    await refuse_duplicates(self._plan, snapshot)
             manifest = self._ledger.manifest
             parts = record.parts
             with suppress(TooLarge):  # a row that has grown too large for its layout is loaded all the same
@@ -85,20 +93,16 @@ class Mender:
             )
             self._account(record, mended, rejects, error)
             self._ledger.replace(mended)
-            self.mended += 1
             return mended, items
 
-    async def _read(self, record: ChunkRecord) -> tuple[list[bytes], list[Reject], int]:
+    async def _read(self, record: ChunkRecord, snapshot: Snapshot) -> tuple[list[bytes], list[Reject], int]:
         """Read and encode the rows between a chunk's bounds."""
         first, last = whole_key(record.first_key), whole_key(record.last_key)
         reading = self._plan.reading._replace(range=KeyRange(first=first, last=last))
         items: list[bytes] = []
         rejects: list[Reject] = []
         rows = 0
-        async with (
-            newer_snapshot(self._plan, self._source, self._ledger) as snapshot,
-            aclosing(snapshot.read(reading)) as batches,  # type: ignore[type-var]
-        ):
+        async with aclosing(snapshot.read(reading)) as batches:  # type: ignore[type-var]
             async for batch in batches:
                 encoded = self._encoder.encode_batch(batch)
                 items += encoded.items
@@ -115,12 +119,23 @@ class Mender:
         counters.rows_cached += now.rows - before.rows
         counters.rows_rejected += now.rejected - before.rejected
         counters.rows_dropped += now.dropped - before.dropped
-        if now.rows_digest == before.rows_digest:
-            self._report.warnings.append(f"{error.message}: its rows were read again, and are the same")
-            return
-        self._report.warnings.append(
-            f"{error.message}: its rows were read again, and the source has changed there since: {now.rows:,} items,"
-            f" {before.rows:,} before"
-        )
-        if self._report.hear_rejects is not None and rejects:
+        is_same = now.rows_digest == before.rows_digest
+        self._tell(f"{error.message}: its rows were read again, and", before, now, is_same=is_same)
+        if not is_same and self._report.hear_rejects is not None and rejects:
             self._report.hear_rejects(rejects)
+
+    def _tell(self, what: str, before: ChunkRecord, now: ChunkRecord, *, is_same: bool) -> None:
+        """Say what became of a chunk; of more than a few, in one line for all of them."""
+        self.mended += 1
+        self._changed += not is_same
+        warnings = self._report.warnings
+        if self.mended <= _TOLD:
+            changed = f"the source has changed there since: {now.rows:,} items, {before.rows:,} before"
+            warnings.append(f"{what} {'are the same' if is_same else changed}")
+            return
+        where = f"in {self._changed:,} of them the source has changed since" if self._changed else "they are the same"
+        line = f"{self.mended:,} chunks in all were read again, and {where}"
+        if self._line is None:
+            self._line = len(warnings)
+            warnings.append(line)
+        warnings[self._line] = line

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 from etlcli.cache.ledger import Ledger
 from etlcli.encoding import RowEncoder
-from etlcli.errors import SourceError, TransientError
+from etlcli.errors import SourceError, TransientError, UsageError
 from etlcli.model import KeyRange
 from etlcli.plan import Plan
 from etlcli.ports import Snapshot, Source
@@ -45,15 +45,28 @@ async def newer_snapshot(plan: Plan, source: Source, ledger: Ledger) -> AsyncIte
     """Open another snapshot of what a run reads, and note it.
 
     Raises:
-        SourceError: The columns have changed since the run was planned.
+        SourceError: What is read is gone, its columns have changed since the run was planned, or rows that could not
+            have one key now can.
         EtlError: The source failed.
     """
     async with source.snapshot() as snapshot:
-        relation = await snapshot.describe(plan.job.selection)
+        try:
+            relation = await snapshot.describe(plan.job.selection)
+        except UsageError as error:
+            # It was right when the run began.
+            raise SourceError(
+                f"{plan.source} changed while it was read: {error.message}",
+                hint=f"{error.hint or ''} Run the same command again once it is as it was.".lstrip(),
+            ) from error
         if relation.columns != plan.relation.columns:
             raise SourceError(
                 f"the columns of {plan.source} changed while it was read",
                 hint="Run the same command again: it begins anew, with the columns as they are now.",
+            )
+        if not set(plan.relation.unique_keys) <= set(relation.unique_keys):
+            raise SourceError(
+                f"a primary key or a unique constraint of {plan.source} was dropped while it was read",
+                hint="Run the same command again: it first looks for rows that have one destination key.",
             )
         ledger.note_snapshot(snapshot.record)
         yield snapshot

@@ -9,9 +9,7 @@ with faulty_momento_beside(seed=1) as momento:              # in a thread, for c
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +20,7 @@ from etlcli.local.momento.limits import NO_LIMITS, Limits
 from etlcli.local.momento.server import MomentoServer, serve
 from etlcli.progress import Counters
 from etlcli.retry import RetryPolicy
+from tests.integration.beside import beside
 from tests.integration.fault_proxy import FaultProxy, Kind, fault_proxy, scheduled
 
 __all__ = ["CALL_SECONDS", "PATIENT", "FaultyMomento", "faulty_momento", "faulty_momento_beside"]
@@ -31,8 +30,6 @@ CALL_SECONDS = 0.5
 
 PATIENT = RetryPolicy(patience=60.0, base=0.005, ceiling=0.05)
 """Tries again at once, more or less, and for as long as it takes."""
-
-_JOIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -98,29 +95,7 @@ def faulty_momento_beside(
     cut_within: int = 2_000_000,
 ) -> Iterator[FaultyMomento]:
     """Run one in a thread of its own; its arguments are those of ``faulty_momento``."""
-    running: list[tuple[FaultyMomento, Callable[[], object]]] = []
-    ready = threading.Event()
-
-    async def stay() -> None:
-        over = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        try:
-            async with faulty_momento(
-                rate, seed, limits=limits, delay_seconds=delay_seconds, cut_within=cut_within
-            ) as momento:
-                running.append((momento, lambda: loop.call_soon_threadsafe(over.set)))
-                ready.set()
-                await over.wait()
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=lambda: asyncio.run(stay()), daemon=True)
-    thread.start()
-    assert ready.wait(_JOIN_SECONDS), "the server does not start"
-    momento, end = running[0]
-    try:
+    with beside(
+        lambda: faulty_momento(rate, seed, limits=limits, delay_seconds=delay_seconds, cut_within=cut_within)
+    ) as momento:
         yield momento
-    finally:
-        end()
-        thread.join(_JOIN_SECONDS)
-        assert not thread.is_alive(), "the server does not end"

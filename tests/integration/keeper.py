@@ -41,6 +41,8 @@ class Keeper(Responder):
         """Answer a call."""
         request = orjson.loads(body)
         match action:
+            case "BatchWriteItem" if {*request["RequestItems"]} - {*self._tables}:
+                return _json({"__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException"}, 400)
             case "BatchWriteItem":
                 for table, writes in request["RequestItems"].items():
                     kept = self.kept.setdefault(table, {})
@@ -57,6 +59,11 @@ class Keeper(Responder):
                 assert request["ConsistentRead"] is True
                 return _json(self._scan(request))
         return super().reply(action, body)
+
+    def drop(self, table: str) -> None:
+        """Delete a table."""
+        del self._tables[table]
+        self.kept.pop(table, None)
 
     def place_of(self, table: str, item: Mapping[str, Any]) -> bytes:
         """Tell an item by its key, as it is spelled."""
@@ -93,5 +100,7 @@ class Keeper(Responder):
         return answer
 
 
-def _json(answer: dict[str, Any]) -> web.Response:
-    return web.Response(body=orjson.dumps(answer), headers={"Content-Type": "application/x-amz-json-1.0"})
+def _json(answer: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(answer), status=status, headers={"Content-Type": "application/x-amz-json-1.0"}
+    )

@@ -12,9 +12,8 @@ import contextlib
 import datetime as dt
 import json
 import ssl
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,12 @@ from cryptography.x509.oid import NameOID
 
 from etlcli.local.momento.api_keys import ApiKeys
 from etlcli.local.momento.server import MomentoServer, serve
+from tests.integration.beside import beside
 
 __all__ = ["ENDPOINT", "MomentoCell", "legacy_key", "momento_cell", "v2_key"]
 
 ENDPOINT = "cell-1.momento.example"
 _PIECE_BYTES = 65536
-_JOIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -66,43 +65,24 @@ def _part(claims: Mapping[str, Any]) -> str:
 def momento_cell(folder: Path, api_keys: ApiKeys) -> Iterator[MomentoCell]:
     """Run one that lets in these keys, with a certificate that is left in a folder."""
     tls = _certified(folder)
-    running: list[tuple[MomentoServer, int, Callable[[], object]]] = []
-    ready = threading.Event()
 
-    async def stay() -> None:
-        over = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        try:
-            async with serve(port=0, api_keys=api_keys) as server:
+    @asynccontextmanager
+    async def serving() -> AsyncIterator[MomentoCell]:
+        async with serve(port=0, api_keys=api_keys) as server:
 
-                async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                    await _connect(reader, writer, tls, server.port)
+            async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await _connect(reader, writer, tls, server.port)
 
-                async with await asyncio.start_server(connect, "127.0.0.1", 0) as proxy:
-                    port = proxy.sockets[0].getsockname()[1]
-                    running.append((server, port, lambda: loop.call_soon_threadsafe(over.set)))
-                    ready.set()
-                    await over.wait()
-        finally:
-            ready.set()
+            async with await asyncio.start_server(connect, "127.0.0.1", 0) as proxy:
+                variables = {
+                    "MOMENTO_ENDPOINT": ENDPOINT,
+                    "grpc_proxy": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}",
+                    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(folder / "certificate.pem"),
+                }
+                yield MomentoCell(server, variables)
 
-    thread = threading.Thread(target=lambda: asyncio.run(stay()), daemon=True)
-    thread.start()
-    assert ready.wait(_JOIN_SECONDS), "the cell does not start"
-    server, port, end = running[0]
-    try:
-        yield MomentoCell(
-            server,
-            {
-                "MOMENTO_ENDPOINT": ENDPOINT,
-                "grpc_proxy": f"http://127.0.0.1:{port}",
-                "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(folder / "certificate.pem"),
-            },
-        )
-    finally:
-        end()
-        thread.join(_JOIN_SECONDS)
-        assert not thread.is_alive(), "the cell does not end"
+    with beside(serving) as cell:
+        yield cell
 
 
 async def _connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls: ssl.SSLContext, port: int) -> None:

@@ -122,7 +122,7 @@ class Responder:
                 self.items += body.count(_PUT)
                 return _json({"UnprocessedItems": {}})
             case "CreateTable":
-                table = json.loads(body)
+                table = {**json.loads(body), "TableId": f"made-{self.calls[action]}"}
                 self._tables[table["TableName"]] = table
                 return _json({"TableDescription": {**table, "TableStatus": "ACTIVE"}})
             case "DescribeTable":

@@ -10,72 +10,22 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
-import boto3
 import pytest
 
 from tests.conftest import Schema, Stack
 from tests.integration.command_line import CommandLine, Result
-from tests.integration.mortal import Mortal, Mortals
-from tests.integration.stateful_keeper import StatefulKeeper
+from tests.integration.mortal import Mortals
+from tests.integration.places import Place, place_for
 
 ROWS = 60
 ROUNDS = 20
 
 
-@dataclass
-class Place:
-    """A job, and what its runs write to.
-
-    Attributes:
-        line: Commands that write to it.
-        keeper: What they write to.
-        to: Which job, and where.
-        state: A client of what the state table is kept by.
-    """
-
-    line: CommandLine
-    keeper: StatefulKeeper
-    to: tuple[str, ...]
-    state: Any
-
-    @property
-    def state_table(self) -> str:
-        return self.line.variables()["MOMENTO_ETL_STATE_TABLE"]
-
-    def known_as(self, name: str) -> CommandLine:
-        """Commands whose writes can be told from others'."""
-        return self.line.given(AWS_ACCESS_KEY_ID=name)
-
-    def start(self, name: str, command: str, *more: str) -> Mortal:
-        process = self.known_as(name).start(command, *self.to, *more, "--output", "json")
-        assert isinstance(process, Mortal)
-        return process
-
-    def is_exact(self) -> bool:
-        kept = self.keeper.kept[self.to[-1]].values()
-        return {int(item["id"]["N"]): item["title"]["S"] for item in kept} == {n: f"film {n}" for n in range(ROWS)}
-
-
 @pytest.fixture
 def place(forked: CommandLine, schema: Schema, stack: Stack, unique: str) -> Iterator[Place]:
-    schema.execute(
-        "create table films (id integer primary key, title text);"
-        f" insert into films select n, 'film ' || n from generate_series(0, {ROWS - 1}) n"
-    )
-    client = boto3.client(
-        "dynamodb",
-        region_name="us-east-1",
-        endpoint_url=stack.dynamodb_url,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
-    with StatefulKeeper(stack.dynamodb_url) as keeper:
-        line = forked.given(AWS_ENDPOINT_URL_DYNAMODB=keeper.url)
-        yield Place(line, keeper, ("--table", "films", "--cache", unique, "--destination", unique), client)
-    client.close()
+    with place_for(forked, schema, stack, unique, ROWS) as made:
+        yield made
 
 
 def says_who(result: Result, pid: int, command: str) -> None:
@@ -96,7 +46,7 @@ def test_of_two_at_once_one_works_twenty_times_over(place: Place, mortals: Morta
         place.keeper.hold(BatchWriteItem=0)
         # Now and then one of them is a load of what the last run left in the cache.
         commands = {f"A{number}": "run", f"B{number}": "load" if number % 3 == 2 else "run"}
-        begun = {name: place.start(name, command) for name, command in commands.items()}
+        begun = {name: place.start(command, line=place.known_as(name)) for name, command in commands.items()}
         mortals.wait_for_one(begun.values())
         (loser, *both) = [name for name, process in begun.items() if process.poll() is not None]
         assert not both, "both of them have ended, though no write was answered"
@@ -107,7 +57,7 @@ def test_of_two_at_once_one_works_twenty_times_over(place: Place, mortals: Morta
         assert works.code == 0, str(works)
         assert works.json["rows_loaded"] == ROWS
         assert (place.keeper.puts_by[winner], place.keeper.puts_by[loser]) == (ROWS, 0)
-    assert place.is_exact()
+    place.assert_exact()
     runs = place.line("history", "films", "--limit", "100", "--output", "json").json["runs"]
     assert {run["status"] for run in runs} == {"succeeded"}
 
@@ -124,15 +74,15 @@ def test_a_holder_that_was_killed_is_followed_at_once(place: Place) -> None:
     summary = place.line("run", *place.to, "--output", "json").json
     assert summary["rows_loaded"] == ROWS
     assert any("took over the lease of momento-etl run" in text and "is dead" in text for text in summary["warnings"])
-    assert place.is_exact()
+    place.assert_exact()
 
 
 def test_who_waits_follows_one_that_ends(place: Place) -> None:
     place.keeper.hold(BatchWriteItem=0)
-    holder = place.start("first", "run")
+    holder = place.start("run", line=place.known_as("first"))
     place.keeper.wait_for("BatchWriteItem", 1)
     asked = place.keeper.calls["state:GetItem"]
-    waiting = place.start("second", "run", "--wait-for-lease", "60")
+    waiting = place.start("run", "--wait-for-lease", "60", line=place.known_as("second"))
     place.keeper.wait_for("state:GetItem", asked + 2)
     assert place.keeper.puts_by["second"] == 0
     place.keeper.release()
@@ -150,7 +100,7 @@ PERIOD = 2.0
 
 def foreign(place: Place, *, renewals: int = 0, expires_in: float = PERIOD) -> None:
     now = time.time()
-    place.state.put_item(
+    place.dynamodb.put_item(
         TableName=place.state_table,
         Item={
             "job": {"S": "films"},
@@ -200,7 +150,7 @@ def test_another_hosts_lease_is_kept_or_waited_for(place: Place) -> None:
     summary = place.line("run", *place.to, "--wait-for-lease", "60", "--output", "json").json
     assert summary["duration_seconds"] >= PERIOD  # it was seen for a whole period not to be renewed
     assert any("on another-host, which has not renewed it" in text for text in summary["warnings"])
-    assert place.is_exact()
+    place.assert_exact()
 
 
 @pytest.mark.parametrize("expires_in", [-3600.0, 3600.0], ids=["behind", "ahead"])
@@ -239,4 +189,4 @@ def test_a_process_that_was_stopped_for_longer_than_its_lease_writes_no_more(pla
     assert result.code == 1, str(result)
     assert "nothing more is written" in result.json["error"]["message"], str(result)
     assert place.keeper.puts_by["asleep"] == before < ROWS
-    assert place.is_exact()
+    place.assert_exact()
