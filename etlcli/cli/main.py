@@ -24,10 +24,10 @@ __all__ = ["app", "main"]
 # the collector more than half of the CPU of `verify`.
 _OBJECTS_BETWEEN_COLLECTIONS = 10_000
 
-# glibc gives each thread a heap of its own, up to eight for each processor, and what was freed in one is of no use to
-# the others. Most of what is large is made by one thread.
-_HEAPS = 2
-_M_ARENA_MAX = -8  # mallopt's name for that bound, in malloc.h
+# What glibc's malloc does by itself keeps freed memory: each thread has a heap of its own, up to eight for each
+# processor, and what was freed in one is of no use to the others; and a chunk's megabytes, once one of that size was
+# freed, come out of a heap, which they leave full of holes. Named in malloc.h: M_ARENA_MAX and M_MMAP_THRESHOLD.
+_MALLOC = {-8: 2, -3: 1024 * 1024}
 
 app = typer.Typer(
     name="momento-etl",
@@ -52,7 +52,7 @@ def _before(
     ] = False,
 ) -> None:
     _quieten(verbose="--verbose" in sys.argv or "-v" in sys.argv)
-    _share_heaps()
+    _keep_little()
 
 
 def main() -> None:
@@ -155,14 +155,16 @@ def _quieten(*, verbose: bool) -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
-def _share_heaps() -> None:
-    """Bound the heaps of threads, where the C library has such a bound and the user has not set it."""
+def _keep_little() -> None:
+    """Have freed memory given back or used again, where the C library can be told and the user has not told it."""
     import ctypes
 
-    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-        if mallopt is not None:
-            mallopt(_M_ARENA_MAX, _HEAPS)
+    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        for parameter, value in _MALLOC.items():
+            mallopt(parameter, value)
 
 
 if __name__ == "__main__":
