@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from etlcli.cache.documents import UnreadableError
 from etlcli.cache.staging import Staging
 from etlcli.errors import CacheError, ChunkError
 from etlcli.model import ChunkRecord, Manifest, Reject
@@ -45,12 +46,16 @@ class Inspection:
         cache: The cache's name.
         runs: The runs that the cache still knows, the newest first.
         sample: The first rows of the current run; empty where there is none, or its first chunk is gone.
+        damages: What cannot be read, and so is not among the runs.
+        is_lost: Whether that keeps the current run from being known.
     """
 
     job: str
     cache: str
     runs: tuple[RunView, ...]
     sample: tuple[Item, ...]
+    damages: tuple[str, ...] = ()
+    is_lost: bool = False
 
     @property
     def current(self) -> RunView | None:
@@ -59,23 +64,41 @@ class Inspection:
 
 
 async def inspect_job(job: str, cache: Cache, *, sample_rows: int = 5) -> Inspection:
-    """Look at a job's part of a cache.
+    """Look at a job's part of a cache. What cannot be read hides nothing else.
 
     Raises:
-        CacheError: There is no such cache, or something in it is damaged.
+        CacheError: There is no such cache.
     """
     staging = Staging(cache, job)
     await _refuse_missing(staging)
-    current = await staging.fetch_current()
-    names = await staging.fetch_runs()
+    damages: list[str] = []
+    current: str | None = None
+    names: list[str] = []
+    runs: list[RunView] = []
+    try:
+        current = await staging.fetch_current()
+    except UnreadableError as error:
+        damages.append(error.message)
+    is_lost = bool(damages)
+    try:
+        names = await staging.fetch_runs()
+    except UnreadableError as error:
+        damages.append(error.message)
     if current is not None and current not in names:
         names.append(current)
-    runs = [view for name in names if (view := await _view(staging, name, current)) is not None]
+    for name in names:
+        try:
+            view = await _view(staging, name, current)
+        except UnreadableError as error:
+            damages.append(error.message)
+            is_lost = is_lost or name == current
+        else:
+            runs += [view] if view is not None else []
     sample: tuple[Item, ...] = ()
     newest = next((run for run in runs if run.current), None)
     if newest is not None and sample_rows:
         sample = await _sample(staging, newest, sample_rows)
-    return Inspection(job, cache.name, tuple(runs), sample)
+    return Inspection(job, cache.name, tuple(runs), sample, tuple(damages), is_lost)
 
 
 async def find_row(job: str, cache: Cache, key: str, run_id: str | None = None) -> tuple[RunView, Item] | None:
@@ -141,7 +164,12 @@ async def check_chunks(job: str, cache: Cache, run_id: str | None = None) -> tup
 async def _chosen(staging: Staging, run_id: str | None) -> RunView:
     """Find the run that is named, or the current one; complete or not."""
     await _refuse_missing(staging)
-    current = await staging.fetch_current()
+    try:
+        current = await staging.fetch_current()
+    except UnreadableError:
+        if run_id is None:
+            raise
+        current = None
     wanted = run_id or current
     run = None if wanted is None else await _view(staging, wanted, current)
     if run is None:

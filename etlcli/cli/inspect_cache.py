@@ -16,7 +16,7 @@ from etlcli.cli.running import run_async
 from etlcli.config import JobFlags, Settings, resolve_job
 from etlcli.encoding import hint_of
 from etlcli.errors import CacheError, UsageError
-from etlcli.inspection import RunView, check_chunks, find_row, inspect_job, list_rejects
+from etlcli.inspection import Inspection, RunView, check_chunks, find_row, inspect_job, list_rejects
 from etlcli.model import Job
 from etlcli.ports import Cache
 from etlcli.report import Report
@@ -74,18 +74,26 @@ def inspect_cache(
 
 
 def _all(ask: _Ask, job: Job, run_id: str | None, report: Report, speaker: Output) -> dict[str, Any]:
-    inspection = ask(lambda cache: inspect_job(job.name, cache))
+    inspection: Inspection = ask(lambda cache: inspect_job(job.name, cache))
     if run_id is not None:
         found = next((run for run in inspection.runs if run.manifest.run_id == run_id), None)
         if found is None:
+            unreadable = next((damage for damage in inspection.damages if run_id in damage), None)
             raise CacheError(
-                f"cache {job.cache!r} holds no run {run_id} of {job.name}",
+                unreadable or f"cache {job.cache!r} holds no run {run_id} of {job.name}",
                 hint="Without --run-id, this command lists the runs that it holds.",
             )
         inspection = replace(inspection, runs=(found,), sample=inspection.sample if found.current else ())
     shown = inspection.current or (inspection.runs[0] if run_id is not None else None)
     report.run_id = shown.manifest.run_id if shown else None
     speaker.data(inspection_text(inspection, shown))
+    if inspection.is_lost and run_id is None:
+        raise CacheError(
+            "\n".join(inspection.damages), hint=f"Run again: momento-etl run --table {options.quoted(job.name)}"
+        )
+    report.warnings += inspection.damages
+    for damage in inspection.damages:
+        speaker.warn(damage)
     return {
         "current": inspection.current.manifest.run_id if inspection.current else None,
         "runs": [_run(run, chunks=True) for run in inspection.runs],
