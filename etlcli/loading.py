@@ -23,7 +23,7 @@ Mend: TypeAlias = Callable[[ChunkRecord, ChunkError], Awaitable[tuple[ChunkRecor
 
 # Chunks whose items are mixed in the requests in flight. Items that share a hash key sit next to each other, and one
 # partition takes 1,000 writes/s: several chunks at once spread the load (Developer Guide, "partition key design").
-_CHUNKS_IN_FLIGHT = 4
+_CHUNKS_IN_FLIGHT = 3
 
 
 class Loading:

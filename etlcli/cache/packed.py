@@ -30,7 +30,7 @@ __all__ = ["MAX_ENCODED_BYTES", "TARGET_STORED_BYTES", "Packed", "Packer", "unpa
 TARGET_STORED_BYTES = 256 * 1024
 """What a chunk should take in the cache: few calls, quick retries, far below the limit of an item."""
 
-MAX_ENCODED_BYTES = 4 * 1024 * 1024
+MAX_ENCODED_BYTES = 3 * 1024 * 1024
 """The bound on a chunk's encoded rows, however well they compress: what a loader holds of one chunk. Only a single row
 can be over it."""
 

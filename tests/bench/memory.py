@@ -14,7 +14,7 @@ from tests.bench.servers import Servers
 
 __all__ = ["COUNTS", "LIMIT_BYTES", "memory"]
 
-LIMIT_BYTES = 200_000_000
+LIMIT_BYTES = 150_000_000
 """What a run may take at most, whatever the table's size."""
 
 COUNTS = (10_000, 50_000, 2_000_000)
