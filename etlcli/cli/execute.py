@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from etlcli.cli.output import Output
+from etlcli.cli.output import Output, StdoutError
 from etlcli.cli.progress import Bar, shown
 from etlcli.cli.rejects_file import RejectsFile
 from etlcli.cli.render import summary_text
@@ -96,6 +96,7 @@ def transfer(
     signal_number: int | None = None
     try:
         with interruptible():
+            rejects.check()
             main = work(report)
             moving = time.monotonic()
 
@@ -110,6 +111,7 @@ def transfer(
         error = single(caught)
     ended = time.monotonic()
     rejects.close()
+    error = rejects.outcome(error, interrupted=signal_number is not None)
     summary = summarize(command, report, ended - started, error=error, signal_number=signal_number)
     for warning in summary["warnings"]:
         output.warn(warning)
@@ -144,7 +146,7 @@ def answer(command: str, output: Output, work: Callable[[Report], dict[str, Any]
             answered = work(report)
     except Interrupted as interrupted:
         signal_number = interrupted.number
-    except BrokenPipeError:
+    except (BrokenPipeError, StdoutError):
         raise
     except Exception as caught:  # noqa: BLE001  as above
         error = single(caught)

@@ -13,9 +13,11 @@ import typer
 from etlcli import __version__
 from etlcli.cli.commands import Commands
 from etlcli.cli.help import ClickError, asks_for_help, usage_error
-from etlcli.errors import ExitCode, UsageError
+from etlcli.errors import EtlError, ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from etlcli.cli.output import OutputFormat
 
 __all__ = ["app", "main"]
@@ -72,9 +74,25 @@ def main() -> None:
         code = ExitCode.SIGINT
     except BrokenPipeError:
         code = ExitCode.FAILED
-    _forget_closed_pipes()
+    except OSError as error:
+        code = _answer_lost(error)
+    _forget_what_cannot_be_written()
     gc.freeze()  # the interpreter looks for cycles at its end, among all that was imported; the process ends anyway
     sys.exit(int(code or 0))
+
+
+def _answer_lost(error: OSError) -> ExitCode:
+    """Tell that stdout took not all of it: whoever reads it must not take what there is for the whole."""
+    from etlcli.cli.output import Output
+
+    Output().error(
+        EtlError(
+            f"stdout cannot be written to: {error.strerror or error}",
+            hint="What the command does is done, and its answer is lost. Free some space, or send it elsewhere;"
+            " momento-etl history tells what runs came to.",
+        )
+    )
+    return ExitCode.FAILED
 
 
 def _refuse(error: UsageError, command: str, arguments: list[str]) -> ExitCode:
@@ -115,8 +133,18 @@ def _asked_form(arguments: list[str]) -> OutputFormat:
     return OutputFormat.TEXT
 
 
+class _Unfailing(io.FileIO):
+    """A file for words in passing: where it takes none any more, its disk being full, they are lost."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
 def _speak_anywhere() -> None:
-    """Let no character that the terminal's encoding lacks end a command, and no output be cut.
+    """Let no character that the terminal's encoding lacks end a command, no output be cut, and no log's end be a run's.
 
     Under PYTHONUNBUFFERED, which container images like to set, Python writes text with one system call and does not
     look at how much of it was taken: what a full pipe had no room for when the call was interrupted is lost, and
@@ -131,14 +159,19 @@ def _speak_anywhere() -> None:
             setattr(sys, name, buffered)
             stream = buffered
         stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        raw = _Unfailing(sys.stderr.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(raw), sys.stderr.encoding, errors="backslashreplace", line_buffering=True
+        )
 
 
-def _forget_closed_pipes() -> None:
-    """Throw away what nobody reads any more, so that the interpreter does not complain about it at its end."""
+def _forget_what_cannot_be_written() -> None:
+    """Throw away what nobody takes any more, so that the interpreter does not complain about it at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

@@ -7,6 +7,8 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
@@ -17,11 +19,15 @@ from etlcli.errors import EtlError
 from etlcli.hidden import hide_environment, masked
 from etlcli.several import Failure
 
-__all__ = ["Output", "OutputFormat", "visible"]
+__all__ = ["Output", "OutputFormat", "StdoutError", "visible"]
 
 # Control characters, and those that turn the direction of text: in a row's value they would move the terminal's cursor,
 # colour its rest, or show other words than are there.
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class StdoutError(OSError):
+    """What stdout is written to takes no more: its disk is full, for example."""
 
 
 class OutputFormat(StrEnum):
@@ -45,6 +51,7 @@ class Output:
         self.form = form
         self.quiet = quiet
         self.verbose = verbose
+        self._failure: OSError | None = None
         hide_environment(os.environ)
         self.stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._stdout = Console(highlight=False, markup=False, emoji=False)
@@ -110,21 +117,42 @@ class Output:
         self.stderr.print(text, soft_wrap=not self.stderr.is_terminal)
 
     def data(self, content: RenderableType) -> None:
-        """Print what the command was asked for, as text for people or scripts; nothing where JSON was asked for."""
+        """Print what the command was asked for, as text for people or scripts; nothing where JSON was asked for.
+
+        Raises:
+            BrokenPipeError: Whoever read stdout has gone.
+            StdoutError: stdout does not take it.
+        """
         if not self.is_text:
             return
-        if isinstance(content, str):
-            self._stdout.print(Text(visible(content, lines=True)), soft_wrap=True)
-        else:
-            _draw(self._stdout, content)
+        with _to_stdout():
+            if isinstance(content, str):
+                self._stdout.print(Text(visible(content, lines=True)), soft_wrap=True)
+            else:
+                _draw(self._stdout, content)
+            sys.stdout.flush()
 
     def event(self, event: dict[str, Any]) -> None:
-        """Print a progress event, where each is asked for."""
-        if self.form is OutputFormat.JSONL:
+        """Print a progress event, where each is asked for.
+
+        Where stdout takes it no more, nobody hears of that before the end: the rows are worth more than the telling.
+        """
+        if self.form is not OutputFormat.JSONL or self._failure is not None:
+            return
+        try:
             _print_json(event, indent=None)
+        except OSError as error:
+            self._failure = error
 
     def result(self, result: dict[str, Any]) -> None:
-        """Print the one object that a command ends with, where JSON is asked for."""
+        """Print the one object that a command ends with, where JSON is asked for.
+
+        Raises:
+            BrokenPipeError: Whoever read stdout has gone.
+            StdoutError: stdout does not take it, or did not take all events before it.
+        """
+        if self._failure is not None:
+            raise self._failure
         if not self.is_text:
             _print_json(result, indent=2 if self.form is OutputFormat.JSON else None)
 
@@ -157,5 +185,16 @@ def _draw(console: Console, content: RenderableType) -> None:
 
 def _print_json(content: dict[str, Any], indent: int | None) -> None:
     is_ascii = (sys.stdout.encoding or "").replace("-", "").lower() != "utf8"
-    sys.stdout.write(json.dumps(content, indent=indent, ensure_ascii=is_ascii, default=str) + "\n")
-    sys.stdout.flush()
+    with _to_stdout():
+        sys.stdout.write(json.dumps(content, indent=indent, ensure_ascii=is_ascii, default=str) + "\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StdoutError(error.errno, error.strerror) from error

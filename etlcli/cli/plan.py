@@ -14,7 +14,7 @@ import typer
 from etlcli.cli import options
 from etlcli.cli.execute import settle, single
 from etlcli.cli.jobs import jobs_to_run
-from etlcli.cli.output import Output, OutputFormat
+from etlcli.cli.output import Output, OutputFormat, StdoutError
 from etlcli.cli.progress import shown
 from etlcli.cli.render_plan import plan_text, plans_text
 from etlcli.cli.running import Interrupted, interruptible, run_async
@@ -183,7 +183,7 @@ def plan_jobs(
     except Interrupted as interrupted:
         signal_number = interrupted.number
         planner.interrupt(signal_number)
-    except BrokenPipeError:
+    except (BrokenPipeError, StdoutError):
         raise
     except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it
         error = single(caught)

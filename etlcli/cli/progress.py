@@ -143,7 +143,4 @@ async def _lines(counters: Counters, output: Output, bars: tuple[Bar, ...], titl
 async def _events(report: Report, output: Output) -> None:
     while True:
         await asyncio.sleep(_EVENT_SECONDS)
-        try:
-            output.event({"event": "progress", "job": report.job, **asdict(report.counters)})
-        except BrokenPipeError:
-            return  # Nobody listens any more; the rows are worth more than the telling.
+        output.event({"event": "progress", "job": report.job, **asdict(report.counters)})

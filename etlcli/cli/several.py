@@ -73,6 +73,7 @@ def transfer_several(
     signal_number: int | None = None
     try:
         with interruptible():
+            rejects.check()
             resolve = work()
             run_async(lambda: batch.run(resolve), output, batch.stop, seconds_of(timeout, "--timeout", least=1))
     except Interrupted as interrupted:
@@ -138,7 +139,7 @@ class _Batch:
             self._at_work = step, report, time.monotonic()
             del self.not_begun[0]
             error = await self._outcome(step, report)
-            self._end(error=error)
+            self._end(error=self._rejects.outcome(error))
             if isinstance(error, EtlError) and error.of_service:
                 break
 

@@ -12,7 +12,7 @@ import typer
 
 from etlcli.cli import options
 from etlcli.cli.execute import settle, single
-from etlcli.cli.output import Output, OutputFormat
+from etlcli.cli.output import Output, OutputFormat, StdoutError
 from etlcli.cli.progress import shown
 from etlcli.cli.render_verify import verification_text
 from etlcli.cli.running import Interrupted, interruptible, run_async
@@ -173,7 +173,7 @@ def _answer(output: Output, work: Callable[[Report], Callable[[], Awaitable[None
             run_async(watched, output)
     except Interrupted as interrupted:
         signal_number = interrupted.number
-    except BrokenPipeError:
+    except (BrokenPipeError, StdoutError):
         raise
     except Exception as caught:  # noqa: BLE001  rendered below, with its traceback where --verbose asks for it
         error = single(caught)
