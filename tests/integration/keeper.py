@@ -28,12 +28,14 @@ class Keeper(Responder):
 
     Attributes:
         kept: The items of each table, by what ``place_of`` makes of their keys.
+        throttles: Whether every batch of writes is throttled.
         overwrite: An item that somebody else puts over the one with its key whenever that has been put; None for none.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.kept: dict[str, dict[bytes, Item]] = {}
+        self.throttles = False
         self.overwrite: Item | None = None
         self._scanned: dict[str, list[bytes]] = {}
 
@@ -43,6 +45,8 @@ class Keeper(Responder):
         match action:
             case "BatchWriteItem" if {*request["RequestItems"]} - {*self._tables}:
                 return _json({"__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException"}, 400)
+            case "BatchWriteItem" if self.throttles:
+                return _json({"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException"}, 400)
             case "BatchWriteItem":
                 for table, writes in request["RequestItems"].items():
                     kept = self.kept.setdefault(table, {})
