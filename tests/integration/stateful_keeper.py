@@ -20,7 +20,7 @@ class StatefulKeeper(Keeper):
         behind: The URL of a DynamoDB with conditional writes, for tables whose names begin with ``state-``.
 
     Attributes:
-        calls: How many calls have come, by action; those for the state behind ``state:``.
+        calls: How many calls have come, by action; behind ``state:`` those for the state that were answered.
         puts: How many items were put into each table.
         puts_by: How many were, with each access key.
     """
@@ -42,9 +42,10 @@ class StatefulKeeper(Keeper):
                 self.puts[table] += len(writes)
                 self.puts_by[access_key] += len(writes)
             return await super()._answer(request)
+        headers = {name: request.headers[name] for name in ("Content-Type", "X-Amz-Target", "Authorization")}
+        async with aiohttp.ClientSession() as session, session.post(self._behind, data=body, headers=headers) as found:
+            answer = await found.read()
         with self._changed:
             self.calls[f"state:{action}"] += 1
             self._changed.notify_all()
-        headers = {name: request.headers[name] for name in ("Content-Type", "X-Amz-Target", "Authorization")}
-        async with aiohttp.ClientSession() as session, session.post(self._behind, data=body, headers=headers) as found:
-            return web.Response(status=found.status, body=await found.read(), content_type="application/x-amz-json-1.0")
+        return web.Response(status=found.status, body=answer, content_type="application/x-amz-json-1.0")

@@ -232,7 +232,7 @@ def change(item):
 """
 
 
-FORMS = (("--verbose",), ("--verbose", "--output", "json"), ("--output", "jsonl"))
+FORMS = (("--verbose", "--output", "json"), ())
 
 
 def in_each_form(line: CommandLine, *arguments: str, code: int) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -28,7 +29,8 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 @pytest.fixture
 def place(forked: CommandLine, schema: Schema, stack: Stack, unique: str) -> Iterator[Place]:
     with place_for(forked, schema, stack, unique, ROWS) as made:
-        yield made
+        # Who waits looks often.
+        yield replace(made, line=made.line.changing({"etlcli.leasing._LOOK_SECONDS": 0.2}))
 
 
 def lease(place: Place) -> object:
