@@ -160,5 +160,5 @@ def test_rejected_rows_are_kept_in_a_file_and_have_a_bound(
     assert command_line("inspect-cache", "t", "--cache", unique, "--output", "json").json["current"] == before
     for most in ("3", "25%"):
         command_line(*arguments, "--max-rejects", most, "--rejects-file", "/dev/null", code=3)
-    full = command_line(*arguments, "--rejects-file", "/dev/full", code=3)
+    full = command_line(*arguments, "--rejects-file", "/dev/full", code=1)
     assert full.err.count("No space left on device") == 1

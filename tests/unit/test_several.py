@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -247,7 +248,9 @@ def test_a_full_disk_is_told_once_for_each_job() -> None:
         assert report.hear_rejects is not None
         for _ in range(2):
             report.hear_rejects([Reject("key-null", "why", {"id": "1"})])
-        (warning,) = report.warnings
-        assert f"inspect-cache {name} --run-id r --rejects" in warning
-        assert file.path is None
-    file.close()
+        failure = file.outcome(None)
+        assert isinstance(failure, EtlError)
+        assert f"inspect-cache {name} --run-id r --rejects" in str(failure.hint)
+        assert (report.warnings, file.path) == ([], None)
+    with contextlib.suppress(OSError):
+        file.close()
