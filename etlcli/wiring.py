@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["open_cache", "open_sink", "open_source", "open_state", "recipe_of"]
 
-# moto takes any credentials, and botocore signs with none. Never the user's own, which are no toy's business.
-_EMBEDDED_CREDENTIAL = "embedded"
+# moto takes any credentials, and botocore signs with none. Never the user's own, which are no toy's business. It is so
+# short that nobody takes it for a secret which has to be hidden.
+_EMBEDDED_CREDENTIAL = "toy"
 
 
 def open_source(settings: Settings, counters: Counters) -> Source:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import json
@@ -240,17 +239,42 @@ def test_a_job_without_rejects_names_no_file(tmp_path: Path) -> None:
     assert paths == [tmp_path / "all.jsonl", None]
 
 
-def test_a_full_disk_is_told_once_for_each_job() -> None:
+def test_a_full_disk_is_a_failure_of_each_job_whose_rows_the_named_file_lacks() -> None:
     file = RejectsFile("/dev/full")
+    file.check()
     for name in ("aaa", "bbb"):
         report = Report(name, run_id="r")
         file.listen(report)
         assert report.hear_rejects is not None
         for _ in range(2):
             report.hear_rejects([Reject("key-null", "why", {"id": "1"})])
-        failure = file.outcome(None)
-        assert isinstance(failure, EtlError)
-        assert f"inspect-cache {name} --run-id r --rejects" in str(failure.hint)
-        assert (report.warnings, file.path) == ([], None)
-    with contextlib.suppress(OSError):
-        file.close()
+        assert file.path is None
+        assert isinstance(file.failure, EtlError)
+        assert f"inspect-cache {name} --run-id r --rejects" in str(file.failure.hint)
+        assert file.outcome(None) is file.failure
+        # What a job failed with by itself goes first, and this is told beside it.
+        assert report.warnings == []
+        failed = EtlError("failed")
+        assert file.outcome(failed) is failed
+        assert file.outcome(None, interrupted=True) is None
+        assert report.warnings == [file.failure.message] * 2
+    file.listen(Report("ccc", run_id="r"))
+    assert file.outcome(None) is None
+    file.close()
+
+
+def test_a_full_disk_is_told_once_for_each_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = RejectsFile(None)
+    for name in ("aaa", "bbb"):
+        (tmp_path / f"{name}-r.rejects.jsonl").symlink_to("/dev/full")
+        report = Report(name, run_id="r")
+        file.listen(report)
+        assert report.hear_rejects is not None
+        for _ in range(2):
+            report.hear_rejects([Reject("key-null", "why", {"id": "1"})])
+        (warning,) = report.warnings
+        assert f"inspect-cache {name} --run-id r --rejects" in warning
+        assert file.path is None
+        assert file.outcome(None) is None
+    file.close()
