@@ -104,6 +104,7 @@ def test_names_of_every_kind(command_line: CommandLine, schema: Schema, stack: S
         lambda cli: run(cli, f"{unique}-2", "--table", whole, "--columns", '"Order ID",select'),
         lambda cli: run(cli, f"{unique}-3", "--table", "with.dot"),
         lambda cli: run(cli, f"{unique}-4", "--table", "фильмы"),
+        apart=True,
     )
     same(schema, stack, 'select * from "Order Details"', f"{unique}-1", 2)
     same(schema, stack, 'select "Order ID", "select" from "Order Details"', f"{unique}-2", 2)
@@ -186,6 +187,7 @@ def test_a_config_file_and_what_beats_it(command_line: CommandLine, schema: Sche
                 "run", "--table", "big", "--where", "total <= 50", "--destination", f"{unique}-flag", "--output", "json"
             ).json
         ),
+        apart=True,
     )
     assert (by_file["cache"], by_file["destination"], by_file["job"]) == (unique, f"{unique}-file", "big")
     assert asked["rows_loaded"] == 60
