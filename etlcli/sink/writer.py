@@ -67,7 +67,7 @@ class Writer:
         self._cap = cap
         self._clock = clock
         self._sleep = sleep
-        self._width = Width(max_in_flight, clock=clock)
+        self._width = Width(max_in_flight)
         self._gate = Gate(self._width.requests, _BYTES_IN_FLIGHT)
         self._acknowledged_at = float("-inf")
 
@@ -112,7 +112,7 @@ class Writer:
         while pending:
             batch = pending.pop()
             try:
-                outcome = await self._send(batch, stall)
+                outcome, seconds = await self._send(batch, stall)
             except Unavailable as error:
                 pending.append(batch)
                 await self._wait(stall, error)
@@ -123,7 +123,7 @@ class Writer:
                     pending.append(outcome.unprocessed)
                     await self._wait(stall, self._error(_UNPROCESSED))
                 else:
-                    self._width.note_answer(some_wait=self._gate.is_waited_for)
+                    self._width.note_answer(seconds, some_wait=self._gate.is_waited_for)
                     self._gate.requests = self._width.requests
             elif outcome.verdict is not Verdict.SPLIT:
                 pending.append(batch)
@@ -134,24 +134,30 @@ class Writer:
             else:
                 refusals.append(Refusal(batch[0], outcome.message or outcome.code))
 
-    async def _send(self, batch: list[bytes], stall: _Stall) -> Accepted | Problem:
-        """Make one request and read its answer; with expired credentials, again with new ones."""
+    async def _send(self, batch: list[bytes], stall: _Stall) -> tuple[Accepted | Problem, float]:
+        """Make one request and read its answer; with expired credentials, again with new ones.
+
+        Returns:
+            What came of it, and the seconds that the answer took.
+        """
         body = request(self._place.table, batch)
         for renewals_left in range(_RENEWALS, -1, -1):
             if self._cap is not None:
                 # What the user's own bound takes is no time in which DynamoDB did nothing.
                 stall.since += await self._cap.take(write_units(batch))
             self._counters.requests_in_flight += 1
+            sent_at = self._clock()
             try:
                 answer = await self._poster.post(body)
             finally:
                 self._counters.requests_in_flight -= 1
+            seconds = self._clock() - sent_at
             outcome = read_answer(answer.status, answer.body, table=self._place.table, sent=len(batch))
             if isinstance(outcome, Accepted) or outcome.verdict is not Verdict.EXPIRED or not renewals_left:
                 break
             await self._poster.renew(answer.signer)
             self._counters.retries += 1
-        return outcome
+        return outcome, seconds
 
     def _acknowledge(self, count: int, stall: _Stall) -> None:
         if count:

@@ -8,23 +8,22 @@ from etlcli.sink.width import FIRST, Width
 
 
 class World:
-    """Answers take so long, and this program has so much to do for each."""
+    """Answers take so long: those that come while the program has no time for them, longer."""
 
-    def __init__(self, most: int, answer: float, work: float) -> None:
-        self.now = self.worked = 0.0
+    def __init__(self, most: int, answer: float, late: float = 0.0) -> None:
+        self.now = 0.0
         self.answer = answer
-        self.work = work
-        self.width = Width(most, clock=lambda: self.now, busy=lambda: self.worked)
+        self.late = late
+        self.width = Width(most)
 
     def take(self, answers: int, *, some_wait: bool = True) -> None:
-        for _ in range(answers):
-            self.now += max(self.answer / self.width.requests, self.work)
-            self.worked += self.work
-            self.width.note_answer(some_wait=some_wait)
+        for number in range(answers):
+            self.now += self.answer / self.width.requests
+            self.width.note_answer(self.answer + (number % 10) * self.late, some_wait=some_wait)
 
 
 def test_far_away_it_grows_to_its_bound_within_some_round_trips() -> None:
-    world = World(160, answer=0.05, work=0.0001)
+    world = World(160, answer=0.05)
     grown = []
     while world.now < 0.25:
         world.take(1)
@@ -34,29 +33,36 @@ def test_far_away_it_grows_to_its_bound_within_some_round_trips() -> None:
     assert world.width.requests == 160
 
 
-def test_no_more_than_keep_the_program_busy() -> None:
-    # 90 answers in flight are as many as it can take within 50 ms.
-    world = World(1000, answer=0.05, work=0.05 / 90)
+def test_no_more_than_a_processor_can_make() -> None:
+    # 4,000 requests a second are 120 within 30 ms.
+    world = World(1000, answer=0.03)
     world.take(10_000)
-    assert world.width.requests == 96
+    assert world.width.requests == 120
+
+
+def test_a_busy_program_knows_how_far_it_is_by_the_quickest_answer() -> None:
+    near, far = World(1000, answer=0.005, late=0.01), World(1000, answer=0.05, late=0.01)
+    near.take(10_000)
+    far.take(10_000)
+    assert (near.width.requests, far.width.requests) == (FIRST, 200)
 
 
 @pytest.mark.parametrize(
-    ("answer", "work"),
+    "answer",
     [
-        pytest.param(0.005, 0.0004, id="near, and the program is busy"),
-        pytest.param(20.0, 0.0, id="a line that is full"),
-        pytest.param(0.0, 0.0, id="a clock that stands still"),
+        pytest.param(0.005, id="near"),
+        pytest.param(20.0, id="a line that is full"),
+        pytest.param(0.0, id="a clock that stands still"),
     ],
 )
-def test_where_more_are_no_help_it_stays(answer: float, work: float) -> None:
-    world = World(1000, answer, work)
+def test_where_more_are_no_help_it_stays(answer: float) -> None:
+    world = World(1000, answer)
     world.take(10_000)
     assert world.width.requests == FIRST
 
 
 def test_room_that_nobody_waits_for_is_not_widened() -> None:
-    world = World(1000, answer=0.05, work=0.0)
+    world = World(1000, answer=0.05)
     world.take(10_000, some_wait=False)
     for _ in range(100):
         world.take(FIRST - 1)
@@ -65,7 +71,7 @@ def test_room_that_nobody_waits_for_is_not_widened() -> None:
 
 
 def test_trouble_takes_it_back_to_the_start_however_far_it_got() -> None:
-    world = World(160, answer=0.05, work=0.0)
+    world = World(160, answer=0.05)
     world.take(10_000)
     world.width.note_trouble()
     assert world.width.requests == FIRST
@@ -79,7 +85,7 @@ def test_trouble_takes_it_back_to_the_start_however_far_it_got() -> None:
 
 
 def test_a_bound_below_the_start_is_kept() -> None:
-    world = World(4, answer=0.05, work=0.0)
+    world = World(4, answer=0.05)
     world.take(1000)
     world.width.note_trouble()
     assert world.width.requests == 4
