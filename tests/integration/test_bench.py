@@ -10,6 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from etlcli.cache.momento import MomentoCache
+from etlcli.cache.staging import Staging
+from etlcli.config import MomentoAccess
 from etlcli.model import Job, Selection
 from etlcli.plan import make_plan, row_encoder
 from etlcli.progress import Counters
@@ -22,6 +25,10 @@ from tests.bench.servers import Servers, serving
 from tests.bench.stages import STAGES
 from tests.bench.ways import sketch
 from tests.conftest import Schema, Stack
+
+BESIDES_CHUNKS = 17
+BESIDES_CHUNKS_CALLS = 13
+"""What a run of one page of the ledger costs besides its chunks, whatever it moves: metered operations, and calls."""
 
 
 @pytest.fixture
@@ -78,9 +85,15 @@ def test_a_thousand_rows_cost_few_operations_and_the_summary_tells_all_of_them(s
     prepare(servers, [20_000])
     found = run(servers, PRODUCT, 20_000, "operations")
     summary = found.ended.summary
+    chunks = asyncio.run(_chunks(servers, table_of(20_000), "operations"))
     assert summary["momento_operations"] == found.momento["operations"] <= 85 * 20
     assert summary["momento_calls"] == found.momento["calls"]
     assert found.dynamodb["requests"] == 800
+    # Exactly: each chunk is stored once and fetched once. What goes with them: the cache is made, and the list of runs,
+    # manifest, pages of the ledger and pointer are read and written.
+    assert summary["bytes_cached"] == sum(chunks)
+    assert summary["momento_operations"] - 2 * sum(-(-size // 1024) for size in chunks) == BESIDES_CHUNKS
+    assert summary["momento_calls"] - 2 * len(chunks) == BESIDES_CHUNKS_CALLS
 
 
 def test_rows_that_do_not_arrive_are_not_measured(servers: Servers) -> None:
@@ -98,6 +111,15 @@ def test_the_sketch_makes_the_items_that_the_product_makes(servers: Servers) -> 
     assert len(lines) == len(items) == 500
     for line, item in zip(lines, items, strict=True):
         assert orjson.loads(sketch.encode(line)) == orjson.loads(item)
+
+
+async def _chunks(servers: Servers, job: str, cache: str) -> list[int]:
+    """The bytes of each chunk of the newest extraction."""
+    async with MomentoCache(MomentoAccess("local", local=servers.momento.address), cache, Counters()) as staged:
+        staging = Staging(staged, job)
+        manifest = await staging.fetch_manifest(await staging.fetch_current() or "")
+        assert manifest is not None
+        return [record.bytes_stored for record in await staging.fetch_ledger(manifest)]
 
 
 async def _encoded(postgres_url: str, table: str) -> tuple[list[bytes], list[bytes]]:
