@@ -5,12 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from etlcli.errors import CacheError
 
-__all__ = ["CacheBudget"]
+__all__ = ["CacheBudget", "Room"]
 
 Free = Callable[[], Awaitable[None]]
+
+
+class Room(Protocol):
+    """Who may store how much."""
+
+    def has_room(self, size: int) -> bool:
+        """Whether an entry of ``size`` bytes will have room, now or once others are freed."""
+        ...
+
+    async def reserve(self, size: int) -> None:
+        """Make room for an entry of ``size`` bytes, and count it as stored.
+
+        Raises:
+            CacheError: There is no room, and there will be none.
+        """
+        ...
 
 
 class CacheBudget:
@@ -51,6 +68,10 @@ class CacheBudget:
         async with self._changed:
             self._loaded.append((size, free))
             self._changed.notify_all()
+
+    def has_room(self, size: int) -> bool:  # noqa: ARG002  ``reserve`` waits, or says that it makes no sense
+        """There will be."""
+        return True
 
     async def reserve(self, size: int) -> None:
         """Make room for an entry of ``size`` bytes, and count it as stored.

@@ -70,6 +70,18 @@ class Chronicle:
         )
         self._beginning = asyncio.create_task(self._begin(columns))
 
+    async def has_begun(self) -> None:
+        """Wait until that it has begun is written, or could not be."""
+        if self._beginning is not None:
+            await self._beginning
+
+    async def take_up(self) -> bool:
+        """Go on with what another process has begun to write of this run; answer whether there is anything."""
+        assert self._report.run_id is not None, "a run has a name before it has a history"
+        self._record = await self._state.fetch_run(self._job.name, self._report.run_id)
+        self._beginning = asyncio.create_task(asyncio.sleep(0, result=True))
+        return self._record is not None
+
     async def end(self, status: RunState, error: BaseException | None = None) -> None:
         """Write how it ended, after that it has begun; nothing where it never did."""
         if self._record is None or self._beginning is None:

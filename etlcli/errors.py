@@ -19,6 +19,7 @@ Adapters translate their library's errors into these once; the command line rend
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "TransientError",
     "Unavailable",
     "UsageError",
+    "first_error",
     "leading",
 ]
 
@@ -147,3 +149,13 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield from _leaves(error)
         else:
             yield error
+
+
+@contextmanager
+def first_error() -> Iterator[None]:
+    """Raise the one error that ended the work, rather than the group of it and what it cancelled."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error = leading(group)
+        raise error from error.__cause__

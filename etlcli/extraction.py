@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from etlcli.budget import CacheBudget
+from etlcli.budget import Room
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.packed import Packer
 from etlcli.cache.rows import RowsPacker
@@ -127,7 +127,7 @@ class Extraction:
         rows: Where they come from.
         staging: Where chunks go.
         ledger: Notes what is stored.
-        budget: The bound on stored bytes.
+        room: The bound on stored bytes.
         rejects: Takes the rows that cannot become items.
         counters: The run's figures.
         stop: Whether to end early.
@@ -142,7 +142,7 @@ class Extraction:
         rows: RowReader,
         staging: Staging,
         ledger: Ledger,
-        budget: CacheBudget,
+        room: Room,
         rejects: RejectKeeper,
         counters: Counters,
         stop: Stop,
@@ -153,34 +153,36 @@ class Extraction:
         self._rows = rows
         self._staging = staging
         self._ledger = ledger
-        self._budget = budget
+        self._room = room
+        self._is_full = False
         self._rejects = rejects
         self._counters = counters
         self._stop = stop
         self._piece_rows = _PIECE_ROWS
         self._first = first
 
-    async def run(self, stored: Callable[[ChunkRecord], Awaitable[None]]) -> Manifest | None:
+    async def run(self, stored: Callable[[ChunkRecord], Awaitable[None]]) -> bool:
         """Extract everything; ``stored`` hears of each chunk once the cache has acknowledged it.
 
         Returns:
-            The manifest of a complete extraction, with the pointer moved to it; None where it ended early. What was on
-            its way to the cache is then stored.
+            Whether all of it was read and is stored. Else it ended early, as asked or since there is no more room: what
+            was on its way to the cache is stored.
+
+        Raises:
+            TerminalError: More rows were rejected than may be.
+            EtlError: Source or cache failed.
         """
         filled: asyncio.Queue[_Filled | None] = asyncio.Queue(maxsize=_STORES_IN_FLIGHT)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._stop.unless(self._read(filled)))
             for _ in range(_STORES_IN_FLIGHT):
                 group.create_task(self._store(filled, stored))
-        if self._stop.requested:
+        if self._stop.requested or self._is_full:
             await self._rejects.flush()
-            return None
+            return False
         await self._rejects.finish()
         await self._rejects.check()
-        manifest = await self._ledger.complete()
-        # Only now: whoever follows the pointer finds a whole extraction.
-        await self._staging.move_current(manifest.run_id, manifest.ttl_seconds)
-        return manifest
+        return True
 
     async def _read(self, filled: asyncio.Queue[_Filled | None]) -> None:
         """Read, encode and pack; hand on each chunk as it fills. Waits while the storing side is behind."""
@@ -189,7 +191,8 @@ class Extraction:
             async for batch in batches:
                 for lines, encoded, size in self._pieces(batch):
                     if not chunk.packer.has_room(size):
-                        await filled.put(chunk.finish(self._encoder))
+                        if not await self._hand_on(chunk, filled):
+                            return
                         chunk = self._filling(chunk.number + 1)
                     self._counters.rows_extracted += len(lines)
                     if encoded.rejects:
@@ -197,10 +200,24 @@ class Extraction:
                     self._counters.rows_dropped += encoded.dropped
                     chunk.add(lines, encoded)
                     if chunk.packer.full:
-                        await filled.put(chunk.finish(self._encoder))
+                        if not await self._hand_on(chunk, filled):
+                            return
                         chunk = self._filling(chunk.number + 1)
-        if chunk.first_line is not None:
-            await filled.put(chunk.finish(self._encoder))
+        if chunk.first_line is None or await self._hand_on(chunk, filled):
+            await self._end(filled)
+
+    async def _hand_on(self, chunk: _Filling, filled: asyncio.Queue[_Filled | None]) -> bool:
+        """Hand a chunk on to be stored; where there is no room for it, end with the ones before it."""
+        packed = chunk.finish(self._encoder)
+        if self._room.has_room(packed.chunk.bytes_stored):
+            await filled.put(packed)
+            return True
+        self._is_full = True
+        await self._end(filled)
+        return False
+
+    @staticmethod
+    async def _end(filled: asyncio.Queue[_Filled | None]) -> None:
         for _ in range(_STORES_IN_FLIGHT):
             await filled.put(None)
 
@@ -231,7 +248,7 @@ class Extraction:
         manifest = self._ledger.manifest
         while (filling := await self._stop.unless(filled.get())) is not None:
             packed = filling.chunk
-            await self._stop.unless(self._budget.reserve(packed.bytes_stored))
+            await self._stop.unless(self._room.reserve(packed.bytes_stored))
             if self._stop.requested:
                 break
             parts = await self._staging.store_chunk(manifest.run_id, filling.number, packed, manifest.ttl_seconds)

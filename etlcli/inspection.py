@@ -130,7 +130,7 @@ async def list_rejects(job: str, cache: Cache, run_id: str | None = None) -> tup
     """
     staging = Staging(cache, job)
     run = await _chosen(staging, run_id)
-    rejects = await staging.fetch_rejects(run.manifest.run_id, "extract")
+    rejects = await staging.fetch_rejects(run.manifest, "extract")
     rejected = run.manifest.totals.rows_rejected
     if len(rejects) < rejected:
         raise CacheError(
@@ -138,7 +138,7 @@ async def list_rejects(job: str, cache: Cache, run_id: str | None = None) -> tup
             f" tells only {len(rejects):,} of them (any more)",
             hint="They have expired, or the cache was flushed. The rejects file of the run has all of them.",
         )
-    return run, rejects + await staging.fetch_rejects(run.manifest.run_id, "load")
+    return run, rejects + await staging.fetch_rejects(run.manifest, "load")
 
 
 async def check_chunks(job: str, cache: Cache, run_id: str | None = None) -> tuple[RunView, list[str]]:

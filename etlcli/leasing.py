@@ -16,10 +16,10 @@ from contextlib import asynccontextmanager
 from etlcli.errors import EtlError, ExitCode, TerminalError, TransientError
 from etlcli.ports import Leases
 from etlcli.report import Report
-from etlcli.state import Claim, Held, Lease, LeaseWatch, Lost, Standing, Taken
+from etlcli.state import LEASE_SECONDS, Claim, Held, Lease, LeaseWatch, Lost, Standing, Taken
 from etlcli.state.host import HostProcesses, host_name, steady_clock
 
-__all__ = ["LeaseHeld", "LeaseLost", "SendingRight", "leased"]
+__all__ = ["LeaseHeld", "LeaseLost", "SendingRight", "leased", "release_shared", "sharing"]
 
 # How often somebody who waits looks: a lease that is given back is taken within this time.
 _LOOK_SECONDS = 2.0
@@ -110,17 +110,66 @@ async def leased(
     claim = Claim(secrets.token_hex(8), host_name(), command, HostProcesses().current())
     taken = await _acquire(job, claim, leases, report, wait_seconds, clock)
     right = SendingRight(job, request_seconds, clock)
-    right.extend(taken.lease)
     right.after_death = taken.standing in (Standing.DEAD, Standing.EXPIRED)
-    held = [taken.lease]
+    try:
+        async with _renewed(taken.lease, leases, right, request_seconds, clock):
+            yield right
+    finally:
+        await _release(taken.lease, leases, report)
+
+
+@asynccontextmanager
+async def sharing(
+    job: str,
+    holder: str,
+    command: str,
+    leases: Leases,
+    report: Report,
+    *,
+    request_seconds: float,
+    clock: Callable[[], float] = steady_clock,
+) -> AsyncIterator[SendingRight]:
+    """Hold a job's lease while the body works, under a name that several processes share; it is not given back.
+
+    Args:
+        job: The job's name.
+        holder: The name; see ``Claim``.
+        command: As in ``leased``.
+        leases: As in ``leased``.
+        report: As in ``leased``.
+        request_seconds: As in ``leased``.
+        clock: As in ``leased``.
+
+    Raises:
+        LeaseHeld: Somebody else has it.
+        LeaseLost: It was lost while the body worked; the body was cancelled.
+        EtlError: The state table failed.
+    """
+    taken = await _acquire(job, Claim(holder, host_name(), command), leases, report, 0.0, clock)
+    right = SendingRight(job, request_seconds, clock)
+    right.after_death = taken.standing in (Standing.DEAD, Standing.EXPIRED)
+    async with _renewed(taken.lease, leases, right, request_seconds, clock):
+        yield right
+
+
+async def release_shared(job: str, holder: str, leases: Leases, report: Report) -> None:
+    """Give a lease back that is held under a shared name; harmless where it is somebody else's."""
+    await _release(Lease(job, holder, LEASE_SECONDS, steady_clock()), leases, report)
+
+
+@asynccontextmanager
+async def _renewed(
+    lease: Lease, leases: Leases, right: SendingRight, request_seconds: float, clock: Callable[[], float]
+) -> AsyncIterator[None]:
+    """Renew a lease while the body works, and let nothing be sent after it."""
+    right.extend(lease)
     try:
         async with asyncio.TaskGroup() as group:
-            keeper = group.create_task(_renew(held, leases, right, request_seconds, clock))
-            yield right
+            keeper = group.create_task(_renew(lease, leases, right, request_seconds, clock))
+            yield
             keeper.cancel()
     finally:
         right.revoke()
-        await _release(held[0], leases, report)
 
 
 async def _acquire(
@@ -158,11 +207,10 @@ def _held(held: Held) -> LeaseHeld:
 
 
 async def _renew(
-    held: list[Lease], leases: Leases, right: SendingRight, request_seconds: float, clock: Callable[[], float]
+    lease: Lease, leases: Leases, right: SendingRight, request_seconds: float, clock: Callable[[], float]
 ) -> None:
     """Renew the lease again and again; ends with an error once it is lost, or may be."""
     while True:
-        lease = held[0]
         if math.isinf(lease.period_seconds):
             await asyncio.Event().wait()  # nobody else can have it: there is no state table
         await asyncio.sleep(max(0.0, lease.renew_from(request_seconds) - clock()))
@@ -179,7 +227,7 @@ async def _renew(
                 f"the lease of {answer.job} was taken over{by}, so nothing more is written",
                 hint="Its chunks are known to the run that took over. Run the same command again once that has ended.",
             )
-        held[0] = answer
+        lease = answer
         right.extend(answer)
 
 

@@ -19,7 +19,7 @@ from etlcli.verification.chunks import ChunkChecks
 
 __all__ = ["Loading", "Mend"]
 
-Mend: TypeAlias = Callable[[ChunkRecord, ChunkError], Awaitable[tuple[ChunkRecord, list[bytes]]]]
+Mend: TypeAlias = Callable[[ChunkRecord, ChunkError], Awaitable[tuple[ChunkRecord, list[bytes]] | None]]
 
 # Chunks whose items are mixed in the requests in flight. Items that share a hash key sit next to each other, and one
 # partition takes 1,000 writes/s: several chunks at once spread the load (Developer Guide, "partition key design").
@@ -37,9 +37,12 @@ class Loading:
         counters: The run's figures.
         progress: Notes which chunks are in the destination.
         stop: Whether to end early.
-        mend: Makes the items of a chunk anew that the cache does not hold (any more); None where there is no source.
+        mend: Makes the items of a chunk anew that the cache does not hold (any more), or leaves it out for now, with
+            None; None where there is no source.
         mark: What is added to each item in mode ``replace``; None to put them as they are.
         checks: Compares what is in the destination with what was put; None where nobody asks for it.
+        keep_refused: Keeps how many items of a chunk DynamoDB refused, before the chunk counts as loaded; None where
+            nobody does, and it is loaded again by whoever takes this run up.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Loading:
         mend: Mend | None = None,
         mark: ItemMark | None = None,
         checks: ChunkChecks | None = None,
+        keep_refused: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._staging = staging
         self._sink = sink
@@ -66,6 +70,7 @@ class Loading:
         self._mend = mend
         self._mark = mark
         self._checks = checks
+        self._keep_refused = keep_refused
 
     async def run(
         self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
@@ -93,7 +98,10 @@ class Loading:
                 if self._mend is None:
                     named = f"momento-etl inspect-cache {self._staging.job} --check names all that cannot be loaded."
                     raise ChunkError(error.message, hint=f"{error.hint or ''} {named}".lstrip()) from error
-                record, items = await self._mend(record, error)
+                made = await self._mend(record, error)
+                if made is None:
+                    continue
+                record, items = made
             if self._mark is not None:
                 items = marked(items, self._mark)
             refusals = await self._sink.put(items)
@@ -111,9 +119,11 @@ class Loading:
                     ],
                     record.number,
                 )
-            elif is_as_put:
-                # One with refusals is loaded again by whoever takes this run up: nobody else would know of them. So is
-                # one that is not what was put.
+                if self._keep_refused is not None:
+                    await self._keep_refused(len(refusals))
+            if is_as_put and (not refusals or self._keep_refused is not None):
+                # One with refusals that nobody keeps is loaded again by whoever takes this run up. So is one that is
+                # not what was put.
                 await self._progress.note(record.number)
             self._counters.chunks_loaded += 1
             await loaded(record)

@@ -510,6 +510,8 @@ class Manifest:
         watermark: What an incremental run begins with, and leaves behind; None for a run that takes all.
         extractor: The process that stores its chunks; None where it cannot be told apart from others.
         narrowed_by: The options that made it take less than the job does.
+        blocks: In how many blocks many readers share it (see ``etlcli.blocks``); 0 where one reader takes it all.
+        block_chunks: How many chunks each block has; empty until all are stored.
     """
 
     job: str
@@ -535,6 +537,8 @@ class Manifest:
     watermark: WatermarkMove | None = None
     extractor: Process | None = None
     narrowed_by: tuple[str, ...] = ()
+    blocks: int = 0
+    block_chunks: tuple[int, ...] = ()
 
     @property
     def types_read(self) -> dict[str, str]:

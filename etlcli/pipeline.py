@@ -10,24 +10,23 @@ It knows sources, caches and sinks by their ports only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 from etlcli import incremental
-from etlcli.budget import CacheBudget
-from etlcli.cache.ledger import Ledger
+from etlcli.beginning import Begun, begin
+from etlcli.cache.ledger import kept
 from etlcli.cache.staging import Staging
 from etlcli.chronicle import recorded
 from etlcli.encoding import Recipe
-from etlcli.errors import ChunkError, EtlError, leading
-from etlcli.extraction import Extraction, new_manifest
+from etlcli.errors import ChunkError, first_error
 from etlcli.leasing import SendingRight, leased
 from etlcli.loading import Loading
-from etlcli.model import ChunkRecord, CreateOptions, ItemMark, Job, Key, Manifest, WatermarkMove, new_run_id
-from etlcli.plan import Plan, make_plan, row_encoder
-from etlcli.ports import Cache, Sink, Snapshot, Source, StateStore
+from etlcli.model import ChunkRecord, CreateOptions, ItemMark, Job, Key, Manifest
+from etlcli.plan import make_plan, row_encoder
+from etlcli.ports import Cache, Sink, Source, StateStore
 from etlcli.preparing import (
     begin_at,
     find_run,
@@ -38,14 +37,13 @@ from etlcli.preparing import (
     refuse_oversize,
 )
 from etlcli.rejects import RejectKeeper, TooManyRejects
-from etlcli.replacing import mark_of, prepare_mark, remove_stale
+from etlcli.replacing import mark_of, prepare_mark
 from etlcli.report import Report
-from etlcli.resuming.earlier import EarlierRun, fetch_earlier, hold_superseded
+from etlcli.resuming.earlier import EarlierRun
 from etlcli.resuming.mending import Mender
 from etlcli.resuming.progress import ProgressKeeper
-from etlcli.resuming.rereading import RowReader
 from etlcli.resuming.unfinished import Unfinished, find_extraction, find_unfinished, progress_name
-from etlcli.state.host import HostProcesses
+from etlcli.settling import UnaccountedRows, account, settle
 from etlcli.stopping import Stopped
 from etlcli.verification.chunks import ChunkChecks, checks_of
 
@@ -60,7 +58,7 @@ async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, state:
         EtlError: Source or cache failed; nothing points at what is half done.
         Stopped: It ended early, as asked.
     """
-    with _first_error():
+    with first_error():
         async with AsyncExitStack() as reading:
             snapshot, plan = await open_and_plan(reading, job, recipe, source, report)
             refuse_oversize(plan)
@@ -70,14 +68,13 @@ async def extract(job: Job, recipe: Recipe, source: Source, cache: Cache, state:
             async def find(staging: Staging, earlier: Sequence[EarlierRun]) -> Unfinished | None:
                 return await find_extraction(plan, watermark, earlier, staging, report)
 
-            begun = await _begin(plan, recipe, snapshot, watermark, cache, find, report, loading=False)
+            begun = await begin(plan, recipe, snapshot, watermark, cache, find, report, loading=False)
             await begun.leave_trace(report)
             for record in begun.found.records if begun.found is not None else ():
                 await begun.budget.take_over(record.bytes_stored)
-            extraction = await begun.extraction(recipe, source, snapshot, report)
-            async with _kept(begun.ledger):
+            async with kept(begun.ledger):
                 with report.stop.heeding():
-                    complete = await extraction.run(_nothing)
+                    complete = await begun.extract(recipe, source, snapshot, report, _nothing)
                 await begun.ledger.flush()
             if complete is None:
                 raise Stopped
@@ -110,7 +107,7 @@ async def load(
         EtlError: Cache or destination failed.
         Stopped: It ended early, as asked.
     """
-    with _first_error():
+    with first_error():
         async with (
             _leased("load", job, sink, state, report) as right,
             recorded("load", job, state, report) as chronicle,
@@ -124,10 +121,12 @@ async def load(
             await prepare_table(sink, manifest.key, create, report)
             name = progress_name(manifest.run_id, await sink.identity())
             progress = ProgressKeeper(state, job.name, name)
-            found = Unfinished(manifest, tuple(records), await state.fetch_progress(job.name, name))
+            blocks = tuple(block for block in await staging.fetch_blocks(manifest) if block is not None)
+            loaded = await state.fetch_progress(job.name, name)
+            found = Unfinished(manifest, tuple(records), loaded, blocks)
             if found.loaded and (job.restart or await _is_done(found, state, right)):
                 await state.clear_progress(job.name, name)
-                found = replace(found, loaded=frozenset())
+                found = replace(found, loaded=frozenset(), blocks=())
             if not found.loaded:
                 refuse_freed(manifest)
             found.count_loaded(report)
@@ -146,10 +145,10 @@ async def load(
                     chunks, _nothing
                 )
             report.stop.check()
-            _account(report)
+            account(report)
             if checks is not None:
                 await checks.conclude(job, progress)
-            await _settle(job, manifest, mark, staging, sink, state, report)
+            await settle(job, manifest, mark, staging, sink, state, report)
 
 
 async def run(
@@ -170,7 +169,7 @@ async def run(
         EtlError: Source, cache or destination failed.
         Stopped: It ended early, as asked.
     """
-    with _first_error():
+    with first_error():
         async with (
             _leased("run", job, sink, state, report) as right,
             recorded("run", job, state, report) as chronicle,
@@ -187,7 +186,7 @@ async def run(
                     plan, watermark, table, earlier, staging, state, report, after_death=right.after_death
                 )
 
-            begun = await _begin(plan, recipe, snapshot, watermark, cache, find, report, loading=True)
+            begun = await begin(plan, recipe, snapshot, watermark, cache, find, report, loading=True)
             plan, manifest, staging, ledger = begun.plan, begun.ledger.manifest, begun.staging, begun.ledger
             await prepare_table(sink, plan.key, create, report)
             await begun.leave_trace(report)
@@ -199,14 +198,14 @@ async def run(
             mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report)
             checks = checks_of(job, staging, sink, manifest, mark, report)
             loading = _loading(job, staging, sink, manifest, mark, progress, report, mender, checks)
-            extraction = await begun.extraction(recipe, source, snapshot, report)
-            await _extract_and_load(begun, extraction, loading, checks, reading, report)
+            extract = partial(begun.extract, recipe, source, snapshot, report)
+            await _extract_and_load(begun, extract, loading, checks, reading, report)
             if mender.mended:
                 await ledger.complete()
             report.manifest = ledger.manifest
             if checks is not None:
                 await checks.conclude(job, progress)
-            await _settle(job, ledger.manifest, mark, staging, sink, state, report)
+            await settle(job, ledger.manifest, mark, staging, sink, state, report)
 
 
 async def create_table(
@@ -228,10 +227,6 @@ async def create_table(
     return plan.key
 
 
-class UnaccountedRows(EtlError):  # noqa: N818  what they are
-    """Not every row that was extracted is loaded, rejected or dropped."""
-
-
 @asynccontextmanager
 async def _leased(command: str, job: Job, sink: Sink, state: StateStore, report: Report) -> AsyncIterator[SendingRight]:
     """Hold the job's lease while the body works, and let the destination hear nothing without it."""
@@ -248,96 +243,9 @@ async def _leased(command: str, job: Job, sink: Sink, state: StateStore, report:
         yield right
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A run that has a name, and has written nothing yet.
-
-    Attributes:
-        plan: What is left to read, and what becomes of it.
-        staging: Its place in the cache.
-        ledger: Its chunks, those of an earlier attempt included.
-        budget: The bound on what it stores.
-        earlier: What the cache holds of the runs before.
-        found: Itself as an earlier attempt left it; None where there was none.
-    """
-
-    plan: Plan
-    staging: Staging
-    ledger: Ledger
-    budget: CacheBudget
-    earlier: Sequence[EarlierRun]
-    found: Unfinished | None
-
-    async def leave_trace(self, report: Report) -> None:
-        """Count what is stored already, and write what the cache has to know of a run before its first chunk."""
-        run_id = self.ledger.manifest.run_id
-        await hold_superseded(self.earlier, self.staging, self.budget, but=run_id)
-        await self.ledger.write_manifest()
-        await self.staging.note_run(run_id, self.ledger.manifest.ttl_seconds)
-        report.counters.stage = "extracting"
-
-    async def extraction(self, recipe: Recipe, source: Source, snapshot: Snapshot, report: Report) -> Extraction:
-        """Set up its extraction, from the start or from where it ended."""
-        encoder = row_encoder(self.plan, recipe)
-        rejects = RejectKeeper(self.staging, report, self.ledger.manifest, "extract", self.plan.job.max_rejects)
-        first = len(self.found.records) if self.found is not None else 0
-        if first:
-            await rejects.take_up(first)
-            await rejects.finish()
-        return Extraction(
-            plan=self.plan,
-            encoder=encoder,
-            rows=RowReader(self.plan, encoder, source, snapshot, self.ledger, report.counters),
-            staging=self.staging,
-            ledger=self.ledger,
-            budget=self.budget,
-            rejects=rejects,
-            counters=report.counters,
-            stop=report.stop,
-            first=first,
-        )
-
-
-async def _begin(
-    plan: Plan,
-    recipe: Recipe,
-    snapshot: Snapshot,
-    watermark: WatermarkMove | None,
-    cache: Cache,
-    find: Callable[[Staging, Sequence[EarlierRun]], Awaitable[Unfinished | None]],
-    report: Report,
-    *,
-    loading: bool,
-) -> _Begun:
-    """Begin a run, or take up one that did not end."""
-    job = plan.job
-    staging = Staging(cache, job.name)
-    await staging.ensure()
-    earlier = await fetch_earlier(staging, report)
-    found = None if job.restart else await find(staging, earlier)
-    extractor = HostProcesses().current()
-    if found is not None:
-        plan = found.take_up(plan, report)
-        snapshots = (*found.manifest.snapshots, snapshot.record)
-        manifest = replace(found.manifest, extractor=extractor, snapshots=snapshots)
-    else:
-        manifest = new_manifest(
-            plan,
-            new_run_id(),
-            snapshot.record,
-            transform=recipe.transform.reference if recipe.transform is not None else None,
-            watermark=watermark,
-            extractor=extractor,
-        )
-        report.run_id, report.manifest, report.mode = manifest.run_id, manifest, job.mode
-        report.watermark = watermark
-    ledger = Ledger(staging, manifest, found.records if found is not None else ())
-    return _Begun(plan, staging, ledger, CacheBudget(job.max_cached_bytes, loading=loading), earlier, found)
-
-
 async def _extract_and_load(
-    begun: _Begun,
-    extraction: Extraction,
+    begun: Begun,
+    extract: Callable[[Callable[[ChunkRecord], Awaitable[None]]], Awaitable[Manifest | None]],
     loading: Loading,
     checks: ChunkChecks | None,
     reading: AsyncExitStack,
@@ -364,20 +272,20 @@ async def _extract_and_load(
             # It may have ended right before the pointer moved.
             await staging.move_current(ledger.manifest.run_id, ledger.manifest.ttl_seconds)
         else:
-            await extraction.run(chunks.put)
+            await extract(chunks.put)
         chunks.put_nowait(None)
         report.counters.stage = "loading"
         await reading.aclose()  # the snapshot need not outlive the reading
 
     try:
-        async with _kept(ledger):
+        async with kept(ledger):
             with report.stop.heeding():
                 async with asyncio.TaskGroup() as group:
                     group.create_task(extracting())
                     group.create_task(loading.run(chunks, loaded))
             await ledger.flush()
         report.stop.check()
-        _account(report)
+        account(report)
     except BaseExceptionGroup as errors:
         if errors.subgroup((TooManyRejects, ChunkError)) is not None:
             # The rows have to be read again: those that were rejected, once somebody has mended them.
@@ -409,7 +317,8 @@ def _loading(
         staging=staging,
         sink=sink,
         manifest=manifest,
-        rejects=RejectKeeper(staging, report, manifest, "load", job.max_rejects),
+        # After those of the blocks, where there are any: each has been loaded by a function that kept its own.
+        rejects=RejectKeeper(staging, report, manifest, "load", job.max_rejects, manifest.blocks),
         counters=report.counters,
         progress=progress,
         stop=report.stop,
@@ -433,51 +342,5 @@ def _note_manifest(manifest: Manifest, report: Report) -> None:
     counters.bytes_encoded = manifest.totals.bytes_encoded
 
 
-def _account(report: Report) -> None:
-    """Check promise 1: every row that was extracted is loaded, rejected or dropped."""
-    counters = report.counters
-    found = counters.rows_loaded + counters.rows_rejected + counters.rows_dropped
-    if counters.rows_extracted != found:
-        raise UnaccountedRows(
-            f"{counters.rows_extracted:,} rows were extracted, and {found:,} are accounted for:"
-            f" {counters.rows_loaded:,} loaded, {counters.rows_rejected:,} rejected, {counters.rows_dropped:,} dropped",
-            hint="Do not rely on this copy. Run again; if it happens again, it is a defect of momento-etl: report it.",
-        )
-
-
-async def _settle(
-    job: Job,
-    manifest: Manifest,
-    mark: ItemMark | None,
-    staging: Staging,
-    sink: Sink,
-    state: StateStore,
-    report: Report,
-) -> None:
-    """Do what may only be done once every row is in place."""
-    if mark is not None:
-        await remove_stale(job, manifest, mark, staging, sink, report)
-    await incremental.move(manifest, job, state, report)
-
-
 async def _nothing(record: ChunkRecord) -> None:
     """Nobody waits for this chunk."""
-
-
-@asynccontextmanager
-async def _kept(ledger: Ledger) -> AsyncIterator[None]:
-    """Keep the ledger written while the body works."""
-    async with asyncio.TaskGroup() as group:
-        keeper = group.create_task(ledger.keep())
-        yield
-        keeper.cancel()
-
-
-@contextmanager
-def _first_error() -> Iterator[None]:
-    """Raise the one error that ended the work, rather than the group of it and what it cancelled."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error = leading(group)
-        raise error from error.__cause__

@@ -117,6 +117,19 @@ class Snapshot(Protocol):
         """
         ...
 
+    async def split(self, reading: Reading, parts: int) -> list[tuple[str, ...]]:
+        """Find keys of ``reading.order_by`` that cut the rows into so many parts of about as many rows each.
+
+        With ``reading.sample`` it looks at a sample. No key is NULL in any part, since the order is unique.
+
+        Returns:
+            At most ``parts`` less one keys, in order, as PostgreSQL's text; fewer where there are fewer rows.
+
+        Raises:
+            SourceError: PostgreSQL refuses.
+        """
+        ...
+
     async def newest(self, selection: Selection, column: str) -> str | None:
         """The largest value of a column among the selected rows, as text; None where none has a finite one.
 

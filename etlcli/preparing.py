@@ -21,6 +21,7 @@ from etlcli.retry import DEFAULT_POLICY, RetryPolicy
 __all__ = [
     "_plan_job",
     "begin_at",
+    "find_manifest",
     "find_run",
     "hold_to_schema",
     "open_and_plan",
@@ -188,6 +189,22 @@ async def find_run(staging: Staging, run_id: str | None) -> Manifest:
         raise CacheError(
             f"run {wanted} of {staging.job} is not complete, and half an extraction is never loaded",
             hint=f"Extract again: momento-etl extract --table {staging.job}",
+        )
+    return manifest
+
+
+async def find_manifest(staging: Staging, run_id: str) -> Manifest:
+    """Find the manifest of a run that is under way.
+
+    Raises:
+        CacheError: The cache does not have it any more.
+    """
+    # It was written before this call, and may not have settled; that it is complete, nobody waits for.
+    manifest = await staging.fetch_manifest(run_id) or await staging.fetch_manifest(run_id, settle=True)
+    if manifest is None:
+        raise CacheError(
+            f"cache {staging.cache_name!r} holds no run {run_id} of {staging.job} (any more)",
+            hint="It has expired, or the cache was flushed: run again. A longer --ttl keeps it for longer.",
         )
     return manifest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 __all__ = ["Counters"]
 
@@ -57,3 +57,9 @@ class Counters:
     requests_in_flight: int = 0
     rows_compared: int = 0
     read_units: float = 0.0
+
+    def reset(self) -> None:
+        """Begin anew, for another run through the same connections."""
+        fresh = Counters()
+        for it in fields(self):
+            setattr(self, it.name, getattr(fresh, it.name))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 import orjson
 
-from etlcli.cache.staging import REJECTS_PAGE, Stage, Staging
+from etlcli.cache.staging import BLOCK_REJECT_PAGES, REJECTS_PAGE, Stage, Staging
 from etlcli.errors import TerminalError
 from etlcli.model import Manifest, Reject, Share
 from etlcli.report import Report
@@ -35,10 +35,17 @@ class RejectKeeper:
         manifest: The run, and how long they are kept.
         stage: Which half of it finds them.
         most: How many rows may be rejected; None for any number.
+        block: The block of the run whose rejects these are; 0 where it has none.
     """
 
     def __init__(
-        self, staging: Staging, report: Report, manifest: Manifest, stage: Stage, most: Share | None = None
+        self,
+        staging: Staging,
+        report: Report,
+        manifest: Manifest,
+        stage: Stage,
+        most: Share | None = None,
+        block: int = 0,
     ) -> None:
         self._staging = staging
         self._stage = stage
@@ -46,7 +53,8 @@ class RejectKeeper:
         self._report = report
         self._run_id = manifest.run_id
         self._ttl_seconds = manifest.ttl_seconds
-        self._page = 0
+        self._block = block
+        self._page = block * BLOCK_REJECT_PAGES
         self._waiting: list[Reject] = []
         self._bytes = 0
 
@@ -61,17 +69,22 @@ class RejectKeeper:
         if self._most is not None and not self._most.is_percentage:
             await self.check()
 
-    async def take_up(self, chunks: int) -> int:
-        """Keep what an earlier attempt stored of the first so many chunks' rejects; they are counted already.
+    async def take_up(self, chunks: Container[int], expected: int | None = None) -> int:
+        """Keep what an earlier attempt stored of these chunks' rejects; they are counted already.
+
+        Args:
+            chunks: The chunks, by their numbers.
+            expected: How many rejects are stored, of whichever chunks; None where nobody knows.
 
         Returns:
-            How many there are.
+            How many were kept.
         """
         kept = 0
-        async with aclosing(self._staging.fetch_reject_pages(self._run_id, stages=(self._stage,))) as pages:
+        found = self._staging.fetch_block_rejects(self._run_id, self._stage, self._block, expected)
+        async with aclosing(found) as pages:
             # A page is read before one with its number, or a smaller one, is written again.
             async for page in pages:
-                mine = [reject for reject in page if reject.chunk < chunks]
+                mine = [reject for reject in page if reject.chunk in chunks]
                 kept += len(mine)
                 await self._keep(mine)
         return kept

@@ -89,7 +89,7 @@ async def _spare_rejected(manifest: Manifest, mark: ItemMark, staging: Staging, 
     extracted = manifest.totals.rows_rejected
     found = 0
     async with aclosing(
-        staging.fetch_reject_pages(manifest.run_id, {"extract": extracted, "load": rejected - extracted})
+        staging.fetch_reject_pages(manifest, {"extract": extracted, "load": rejected - extracted})
     ) as pages:
         async for page in pages:
             found += len(page)

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get
 
 import orjson
 
+from etlcli.blocks.block import Block
 from etlcli.errors import CacheError
 from etlcli.model import ChunkRecord, Manifest, Reject
 
@@ -26,12 +27,14 @@ __all__ = [
     "Index",
     "UnreadableError",
     "checksum_of",
+    "dump_block",
     "dump_index",
     "dump_ledger_page",
     "dump_manifest",
     "dump_pointer",
     "dump_rejects",
     "dump_runs",
+    "load_block",
     "load_index",
     "load_ledger_page",
     "load_manifest",
@@ -133,7 +136,7 @@ def load_index(document: bytes, what: str) -> Index | None:
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """Write a manifest."""
-    return orjson.dumps({"format": FORMAT, **asdict(manifest)})
+    return orjson.dumps({"format": FORMAT, **_told(manifest)})
 
 
 def load_manifest(document: bytes, what: str) -> Manifest:
@@ -143,6 +146,20 @@ def load_manifest(document: bytes, what: str) -> Manifest:
         UnreadableError: It is damaged or of a newer version; ``what`` names it.
     """
     return _checked(Manifest, _open(document, what), what)
+
+
+def dump_block(block: Block) -> bytes:
+    """Write a block."""
+    return orjson.dumps({"format": FORMAT, **_told(block)})
+
+
+def load_block(document: bytes, what: str) -> Block:
+    """Read a block.
+
+    Raises:
+        UnreadableError: It is damaged or of a newer version.
+    """
+    return _checked(Block, _open(document, what), what)
 
 
 def dump_ledger_page(records: list[ChunkRecord]) -> bytes:
@@ -204,6 +221,15 @@ def load_runs(document: bytes, what: str) -> list[str]:
         UnreadableError: It is damaged or of a newer version.
     """
     return list(_checked(tuple[str, ...], _open(document, what).get("runs"), what))
+
+
+def _told(value: Manifest | Block) -> dict[str, Any]:
+    """The fields of an object but for those that have their defaults: every byte of a document is metered."""
+    defaults = {it.name: it.default for it in fields(value)} | {
+        it.name: it.default_factory() for it in fields(value) if it.default_factory is not MISSING
+    }
+    told = {name: getattr(value, name) for name in defaults if getattr(value, name) != defaults[name]}
+    return {name: written for name, written in asdict(value).items() if name in told}
 
 
 def _open(document: bytes, what: str) -> dict[str, Any]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+from etlcli.blocks.block import Block, block_of
 from etlcli.cache.staging import LEDGER_PAGE_CHUNKS, Staging
 from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, Totals
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "kept"]
 
 # The manifest, the pages and the list of runs are written again after this part of their time to live.
 _REFRESH = 1 / 3
@@ -25,6 +27,7 @@ class Ledger:
         staging: Where they are kept.
         manifest: The run's manifest as it starts, or as it was left.
         records: The chunks that are stored already.
+        blocks: The run's blocks that are written here, where many readers share it.
         clock: Seconds from an arbitrary start.
     """
 
@@ -33,17 +36,19 @@ class Ledger:
         staging: Staging,
         manifest: Manifest,
         records: Iterable[ChunkRecord] = (),
+        blocks: Iterable[Block] = (),
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._staging = staging
         self._clock = clock
-        self._pages: list[list[ChunkRecord]] = []
+        self._pages: dict[int, list[ChunkRecord]] = {}
         self._unwritten: set[int] = set()
-        self._freed = manifest.chunks_freed
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
         self._manifest = manifest
+        self._blocks = {block.number: block for block in blocks}
+        self._freed = sum(it.freed for it in self._blocks.values()) if self._blocks else manifest.chunks_freed
         for record in records:
             self.add(record)
 
@@ -52,12 +57,19 @@ class Ledger:
         """The run's manifest as it was last written."""
         return self._manifest
 
+    def block(self, number: int) -> Block:
+        """A block of the run as it was last written."""
+        return self._blocks[number]
+
+    @property
+    def records(self) -> list[ChunkRecord]:
+        """The chunks that are stored, in order."""
+        return sorted(record for page in self._pages.values() for record in page)
+
     def add(self, record: ChunkRecord) -> None:
         """Note a stored chunk; the page is written soon after. Chunks may arrive out of order."""
         page = record.number // LEDGER_PAGE_CHUNKS
-        while len(self._pages) <= page:
-            self._pages.append([])
-        self._pages[page].append(record)
+        self._pages.setdefault(page, []).append(record)
         self._unwritten.add(page)
         self._changed.set()
 
@@ -76,6 +88,15 @@ class Ledger:
         """Note that a chunk was removed after it had been loaded; the next manifest that is written says so."""
         self._freed += 1
 
+    @property
+    def freed(self) -> int:
+        """How many chunks of the run were removed, as far as is known here."""
+        return self._freed
+
+    def touch(self) -> None:
+        """Have every page written again with the next ones."""
+        self._unwritten.update(self._pages)
+
     async def write_manifest(self) -> None:
         """Store the manifest, in place of the one before."""
         await self._write()
@@ -86,19 +107,34 @@ class Ledger:
         Again, once a chunk of it was replaced.
         """
         await self.flush()
-        await self._write(status="complete", completed_at=time.time(), totals=self._totals())
+        chunks = Counter(block_of(record.number) for record in self.records)
+        counts = tuple(chunks[block] for block in range(self._manifest.blocks))
+        await self._write(status="complete", completed_at=time.time(), totals=self._totals(), block_chunks=counts)
         return self._manifest
+
+    async def complete_block(self, number: int) -> Block:
+        """Write what is left of the pages, then the block of which every chunk is stored."""
+        await self.flush()
+        mine = [record for record in self.records if block_of(record.number) == number]
+        rejected = sum(record.rejected for record in mine)
+        return await self.write_block(number, status="extracted", chunks=len(mine), rejected=rejected)
+
+    async def write_block(self, number: int, **changes: Any) -> Block:
+        """Store a block with what has changed of it."""
+        block = replace(self._blocks[number], **changes, written_at=time.time())
+        await self._staging.store_block(self._manifest, block)
+        self._blocks[number] = block
+        return block
 
     def _totals(self) -> Totals:
         rows = rejected = dropped = chunks = encoded = stored = 0
-        for page in self._pages:
-            chunks += len(page)
-            for record in page:
-                rows += record.rows
-                rejected += record.rejected
-                dropped += record.dropped
-                encoded += record.bytes_encoded
-                stored += record.bytes_stored
+        for record in self.records:
+            chunks += 1
+            rows += record.rows
+            rejected += record.rejected
+            dropped += record.dropped
+            encoded += record.bytes_encoded
+            stored += record.bytes_stored
         return Totals(rows + rejected + dropped, rejected, dropped, chunks, encoded, stored)
 
     async def abandon(self) -> None:
@@ -134,8 +170,10 @@ class Ledger:
             # written, and then the wait never times out.
             if self._clock() >= refresh_at:
                 refresh_at = self._clock() + period
-                self._unwritten.update(range(len(self._pages)))
+                self.touch()
                 await self.write_manifest()
+                for number in self._blocks:
+                    await self.write_block(number)
                 # Without its place in this list, what the run stores would be found by no later run.
                 await self._staging.note_run(self._manifest.run_id, self._manifest.ttl_seconds)
             await self.flush()
@@ -145,3 +183,12 @@ class Ledger:
             manifest = replace(self._manifest, **changes, chunks_freed=self._freed, written_at=time.time())
             await self._staging.store_manifest(manifest)
             self._manifest = manifest
+
+
+@asynccontextmanager
+async def kept(ledger: Ledger) -> AsyncIterator[None]:
+    """Keep the ledger written while the body works."""
+    async with asyncio.TaskGroup() as group:
+        keeper = group.create_task(ledger.keep())
+        yield
+        keeper.cancel()

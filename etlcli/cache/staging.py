@@ -4,8 +4,11 @@
     JOB/runs                  the run_ids of the newest runs, complete or not
     JOB/RUN/manifest          schema, source, key, totals
     JOB/RUN/ledger/PAGE       64 chunks a page: bounds, rows, bytes, checksums
+    JOB/RUN/block/NUMBER      a part of a run that many readers share: its bounds, whether it is stored
     JOB/RUN/chunk/NUMBER      the rows; in the rows layout JOB/RUN/chunk/NUMBER/ROW, a dictionary each
     JOB/RUN/rejects/STAGE/N   rows that DynamoDB cannot hold, found by ``extract`` or by ``load``
+
+Each block of a run has its own numbers of chunks, and so of ledger pages, and its own numbers of pages of rejects.
 
 What is too large for the account's limit of an item is stored in parts, below the same name (see ``shelf``).
 Momento cannot list keys, so whatever is to be found again is named by something above it.
@@ -16,10 +19,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal, TypeAlias, TypeVar, get_args
 
+from etlcli.blocks.block import BLOCK_CHUNKS, Block
 from etlcli.cache import documents
 from etlcli.cache.packed import Packed, unpack
 from etlcli.cache.rows import PACKED_HINT, RowsChunk, restore
@@ -29,7 +33,7 @@ from etlcli.model import ChunkRecord, Manifest, Reject
 from etlcli.ports import Cache
 from etlcli.retry import RetryPolicy
 
-__all__ = ["LEDGER_PAGE_CHUNKS", "REJECTS_PAGE", "RUNS_KEPT", "Chunk", "Stage", "Staging"]
+__all__ = ["BLOCK_REJECT_PAGES", "LEDGER_PAGE_CHUNKS", "REJECTS_PAGE", "RUNS_KEPT", "Chunk", "Stage", "Staging"]
 
 T = TypeVar("T")
 
@@ -42,11 +46,16 @@ LEDGER_PAGE_CHUNKS = 64
 REJECTS_PAGE = 100
 """Rejects a page, at most."""
 
+BLOCK_REJECT_PAGES = 1_000_000
+"""Numbers of pages of rejects that belong to one block."""
+
 Stage: TypeAlias = Literal["extract", "load"]
 """Which half of a run found a reject."""
 
 RUNS_KEPT = 10
 """Runs that the cache remembers; what an older one still stores could not be found any more."""
+
+_BLOCK_PAGES = BLOCK_CHUNKS // LEDGER_PAGE_CHUNKS
 
 # Reads are eventually consistent: a miss this soon after somebody else's write may not be one, and what is found may
 # be what was there before.
@@ -174,12 +183,10 @@ class Staging:
         Raises:
             CacheError: A page is missing or damaged, or lacks a chunk.
         """
-        run_id, chunks = manifest.run_id, manifest.totals.chunks
+        run_id = manifest.run_id
         until = manifest.written_at + self._settling_seconds  # the pages were written before
         records: list[ChunkRecord] = []
-        for page in range(-(-chunks // LEDGER_PAGE_CHUNKS)):
-            first = page * LEDGER_PAGE_CHUNKS
-            numbers = list(range(first, min(first + LEDGER_PAGE_CHUNKS, chunks)))
+        for page, numbers in _pages_of(manifest):
 
             def whole(found: list[ChunkRecord], numbers: list[int] = numbers) -> bool:
                 # A page is written again as its chunks arrive: one that lacks some may be an earlier one.
@@ -191,7 +198,7 @@ class Staging:
             if not whole(found):
                 raise CacheError(
                     f"page {page} of the ledger of run {run_id} does not name chunks {numbers[0]} to {numbers[-1]}, as"
-                    f" it should: the run has {chunks}",
+                    f" it should: the run has {manifest.totals.chunks}",
                     hint=_EXTRACT_AGAIN,
                 )
             records += found
@@ -205,14 +212,53 @@ class Staging:
         Raises:
             CacheError: A page is damaged.
         """
-        complete = manifest.status == "complete"
+        if manifest.status == "complete":
+            found = [await self._fetch_ledger_page(manifest.run_id, page) for page, _ in _pages_of(manifest)]
+            return [record for page in found if page is not None for record in page]
+        numbers = range(max(1, manifest.blocks))
+        return [record for number in numbers for record in await self.fetch_block_chunks(manifest, number)]
+
+    async def fetch_block_chunks(self, manifest: Manifest, block: int) -> list[ChunkRecord]:
+        """Fetch what the ledger names so far of a block of a run, in order; of a run without blocks, of block 0.
+
+        Raises:
+            CacheError: A page is damaged.
+        """
         records: list[ChunkRecord] = []
-        for page in range(-(-manifest.totals.chunks // LEDGER_PAGE_CHUNKS)) if complete else itertools.count():
+        for page in itertools.count(block * _BLOCK_PAGES):
             found = await self._fetch_ledger_page(manifest.run_id, page)
-            if found is None and not complete:
+            if found is None:
                 break
-            records += found or []
+            records += found
         return records
+
+    async def store_block(self, manifest: Manifest, block: Block) -> None:
+        """Store a block, in place of what was known of it."""
+        name = self._name(manifest.run_id, "block", block.number)
+        await self._shelf.store_document(name, documents.dump_block(block), manifest.ttl_seconds)
+
+    async def fetch_block(self, run_id: str, number: int, *, settle: bool = False) -> Block | None:
+        """Fetch a block; None where the cache has none (any more).
+
+        Args:
+            run_id: The run.
+            number: The block.
+            settle: Ask again for some seconds before a miss counts.
+
+        Raises:
+            CacheError: It is damaged.
+        """
+        key = self._name(run_id, "block", number)
+        document = await self._settled(partial(self._shelf.fetch_document, key), self._until(settle=settle))
+        return None if document is None else documents.load_block(document, key)
+
+    async def fetch_blocks(self, manifest: Manifest) -> list[Block | None]:
+        """Fetch all blocks of a run, in order; None for those that the cache does not have (any more).
+
+        Raises:
+            CacheError: One is damaged.
+        """
+        return await each(partial(self.fetch_block, manifest.run_id, number) for number in range(manifest.blocks))
 
     async def _fetch_ledger_page(self, run_id: str, page: int) -> list[ChunkRecord] | None:
         key = self._name(run_id, "ledger", page)
@@ -284,41 +330,66 @@ class Staging:
         await self._shelf.store_document(self._name(run_id, "rejects", stage, page), document, ttl_seconds)
 
     async def end_rejects(self, run_id: str, stage: Stage, pages: int) -> None:
-        """Say how many pages there are: what an earlier attempt stored after them is no longer found."""
+        """Say how many pages there are: what an earlier attempt stored after them is no longer found.
+
+        Pages of a block's own start at ``BLOCK_REJECT_PAGES`` times its number.
+        """
         await self._cache.delete(self._name(run_id, "rejects", stage, pages))
 
-    async def fetch_rejects(self, run_id: str, *stages: Stage) -> list[Reject]:
+    async def fetch_rejects(self, manifest: Manifest, *stages: Stage) -> list[Reject]:
         """Fetch all of a run's rejects, those of its extraction first; or those of some halves of it only."""
-        pages = self.fetch_reject_pages(run_id, stages=stages or get_args(Stage))
+        pages = self.fetch_reject_pages(manifest, stages=stages or get_args(Stage))
         return [reject async for page in pages for reject in page]
 
     async def fetch_reject_pages(
         self,
-        run_id: str,
+        manifest: Manifest,
         expected: Mapping[Stage, int] | None = None,
         stages: Sequence[Stage] = get_args(Stage),
     ) -> AsyncGenerator[list[Reject], None]:
         """Fetch a run's rejects page by page, those of its extraction first.
 
         Args:
-            run_id: The run.
+            manifest: The run.
             expected: How many each half of it found. Those that are missing are asked for again for some seconds before
-                they count as such. None where nobody knows.
+                they count as such. None where nobody knows. The blocks of a run know their own.
             stages: The halves whose rejects are wanted.
         """
+        blocks = await self.fetch_blocks(manifest)
         for stage in stages:
-            left = expected.get(stage, 0) if expected is not None else None
-            for page in itertools.count():
-                if left is not None and left <= 0:
-                    break
-                key = self._name(run_id, "rejects", stage, page)
-                fetch = partial(self._shelf.fetch_document, key)
-                document = await self._settled(fetch, self._until(settle=left is not None))
-                if document is None:
-                    break
-                rejects = documents.load_rejects(document, key)
-                left = left - len(rejects) if left is not None else None
-                yield rejects
+            if not manifest.blocks:
+                counts = {0: expected.get(stage, 0) if expected is not None else None}
+            else:
+                counts = {block.number: _rejects_of(block, stage) for block in blocks if block is not None}
+                if stage == "load":
+                    counts[manifest.blocks] = None  # by one loader, that took them all
+            for block, count in counts.items():
+                async for page in self.fetch_block_rejects(manifest.run_id, stage, block, count):
+                    yield page
+
+    async def fetch_block_rejects(
+        self, run_id: str, stage: Stage, block: int = 0, expected: int | None = None
+    ) -> AsyncGenerator[list[Reject], None]:
+        """Fetch the rejects of one block of a run page by page; of a run without blocks, of block 0.
+
+        Args:
+            run_id: The run.
+            stage: Which half of it found them.
+            block: The block.
+            expected: How many there are; as above.
+        """
+        left = expected
+        for page in itertools.count(block * BLOCK_REJECT_PAGES):
+            if left is not None and left <= 0:
+                break
+            key = self._name(run_id, "rejects", stage, page)
+            fetch = partial(self._shelf.fetch_document, key)
+            document = await self._settled(fetch, self._until(settle=left is not None))
+            if document is None:
+                break
+            rejects = documents.load_rejects(document, key)
+            left = left - len(rejects) if left is not None else None
+            yield rejects
 
     def _name(self, *parts: str | int) -> str:
         # A job's name may hold a slash; inside a key it must not look like a level of its own.
@@ -345,6 +416,22 @@ class Staging:
                 break
             await asyncio.sleep(min(_SETTLING.wait(attempt), left))
         return found
+
+
+def _rejects_of(block: Block, stage: Stage) -> int | None:
+    """How many rejects of a block there are; None while nobody knows."""
+    if stage == "load":
+        return block.refused
+    return block.rejected if block.is_extracted else None
+
+
+def _pages_of(manifest: Manifest) -> Iterator[tuple[int, list[int]]]:
+    """The pages of a complete run's ledger, each with the numbers of its chunks."""
+    counts = manifest.block_chunks if manifest.blocks else (manifest.totals.chunks,)
+    for block, count in enumerate(counts):
+        start = block * BLOCK_CHUNKS
+        for first in range(start, start + count, LEDGER_PAGE_CHUNKS):
+            yield first // LEDGER_PAGE_CHUNKS, list(range(first, min(first + LEDGER_PAGE_CHUNKS, start + count)))
 
 
 _EXTRACT_AGAIN = "Run momento-etl run (or extract) again."

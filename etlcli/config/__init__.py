@@ -34,6 +34,7 @@ from etlcli.config.schema import (
     option_named,
 )
 from etlcli.config.settings import Half, Origin, Settings, create_options
+from etlcli.config.suggest import did_you_mean
 from etlcli.config.units import format_duration, format_size, parse_duration, parse_share, parse_size
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "connect_embedded",
     "connection",
     "create_options",
+    "did_you_mean",
     "example_file",
     "for_each",
     "format_duration",

@@ -95,6 +95,9 @@ class _Watched:
     async def value(self, selection: Selection, column: str, text: str) -> str:
         return await self._snapshot.value(selection, column, text)
 
+    async def split(self, reading: Reading, parts: int) -> list[tuple[str, ...]]:
+        return await self._snapshot.split(reading, parts)
+
     async def precedes(self, selection: Selection, column: str, first: str, second: str) -> bool:
         return await self._snapshot.precedes(selection, column, first, second)
 

@@ -126,7 +126,8 @@ class RowReader:
                         await refuse_duplicates(self._plan, snapshot)
                         if last is not None:
                             behind = whole_key(self._encoder.key_text(last))
-                            reading = self._plan.reading._replace(range=KeyRange(after=behind))
+                            within = reading.range or KeyRange()
+                            reading = reading._replace(range=within._replace(after=behind, first=None))
                     async with aclosing(snapshot.read(reading)) as batches:  # type: ignore[type-var]
                         async for batch in batches:
                             last, attempts = batch[-1], 0

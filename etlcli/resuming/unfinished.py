@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
+from etlcli.blocks.block import Block, unbroken_run
 from etlcli.budget import CacheBudget
 from etlcli.cache.documents import UnreadableError
-from etlcli.cache.staging import Staging
+from etlcli.cache.staging import Stage, Staging
 from etlcli.model import ChunkRecord, KeyRange, Manifest, WatermarkMove
 from etlcli.plan import Plan
 from etlcli.ports import StateStore
@@ -34,13 +35,15 @@ class Unfinished:
 
     Attributes:
         manifest: Its manifest.
-        records: Its chunks that the cache acknowledged, from the first on without a gap.
+        records: Its chunks that the cache acknowledged, from the first on without a gap; so of each block.
         loaded: The numbers of the chunks that are in the destination.
+        blocks: Its blocks, where many readers share it.
     """
 
     manifest: Manifest
     records: tuple[ChunkRecord, ...]
     loaded: frozenset[int] = frozenset()
+    blocks: tuple[Block, ...] = ()
 
     @property
     def is_extracted(self) -> bool:
@@ -69,6 +72,8 @@ class Unfinished:
         if self.is_extracted:
             return plan
         report.counters.rows_expected = None
+        if self.blocks:
+            return plan  # each tells what is left of it
         behind = whole_key(self.records[-1].last_key)
         return replace(plan, reading=plan.reading._replace(range=KeyRange(after=behind)))
 
@@ -77,6 +82,10 @@ class Unfinished:
         for record in self.already_loaded:
             report.counters.chunks_loaded += 1
             report.counters.rows_loaded += record.rows
+        # A function that loads a block keeps its refused items, and notes their chunk as loaded.
+        refused = sum(block.refused for block in self.blocks)
+        report.counters.rows_loaded -= refused
+        report.counters.rows_rejected += refused
 
     def tell_loaded(self, report: Report) -> None:
         """Say how much an earlier load of the same run has written."""
@@ -196,22 +205,34 @@ async def _take(
     manifest = run.manifest
     if manifest is None or manifest.status == "abandoned":
         return None
-    records = _unbroken(run.records)
+    records = unbroken_run(run.records, manifest.blocks)
     if not records:
         return None
-    obstacle = _obstacle(plan, watermark, manifest, records)
-    rejected = sum(record.rejected for record in records)
-    if obstacle is None and await _count_rejects(staging, run.run_id, len(records), rejected) < rejected:
+    blocks = await _fetch_blocks(staging, manifest)
+    obstacle = _obstacle(plan, watermark, manifest, records, blocks)
+    if obstacle is None and await _lacks_rejects(staging, manifest, records, blocks):
         obstacle = "some of its rejected rows are not in the cache (any more)"
     if obstacle is not None:
         what = f"run {run.run_id} of {plan.job.name} did not end, and is not taken up"
         report.warnings.append(f"{what}: {obstacle}. This run begins anew")
         return None
-    return Unfinished(manifest, records)
+    return Unfinished(manifest, records, blocks=tuple(blocks))
+
+
+async def _fetch_blocks(staging: Staging, manifest: Manifest) -> list[Block]:
+    """Fetch what can be read of a run's blocks."""
+    try:
+        return [block for block in await staging.fetch_blocks(manifest) if block is not None]
+    except UnreadableError:
+        return []
 
 
 def _obstacle(
-    plan: Plan, watermark: WatermarkMove | None, manifest: Manifest, records: Sequence[ChunkRecord]
+    plan: Plan,
+    watermark: WatermarkMove | None,
+    manifest: Manifest,
+    records: Sequence[ChunkRecord],
+    blocks: Sequence[Block],
 ) -> str | None:
     """Tell why a run cannot be taken up; None where it can."""
     if manifest.fingerprint != plan.fingerprint:
@@ -220,20 +241,32 @@ def _obstacle(
         return f"its layout is {manifest.layout}"
     if not _begins_alike(watermark, manifest.watermark):
         return "the watermark has moved since, or it was to begin elsewhere"
+    if len(blocks) < manifest.blocks:
+        return "the cache has not all of its blocks (any more)"
     if manifest.status == "complete":
         return "a page of its ledger has expired" if len(records) < manifest.totals.chunks else None
     return None if plan.resumes else "its rows have no unique order in which reading could go on"
 
 
-async def _count_rejects(staging: Staging, run_id: str, chunks: int, expected: int) -> int:
-    """Count the rejects of the first so many chunks that can be read; nothing is asked where none are expected."""
-    found = 0
-    if expected:
-        with suppress(UnreadableError):
-            async with aclosing(staging.fetch_reject_pages(run_id, stages=("extract",))) as pages:
-                async for page in pages:
-                    found += sum(reject.chunk < chunks for reject in page)
-    return found
+async def _lacks_rejects(
+    staging: Staging, manifest: Manifest, records: Sequence[ChunkRecord], blocks: Sequence[Block]
+) -> bool:
+    """Whether rejects that these chunks had cannot be read; nothing is asked where there were none."""
+    known = {record.number for record in records}
+    expected: dict[Stage, int] = {
+        "extract": sum(record.rejected for record in records),
+        "load": sum(block.refused for block in blocks),
+    }
+    for stage, count in expected.items():
+        found = 0
+        if count:
+            with suppress(UnreadableError):
+                async with aclosing(staging.fetch_reject_pages(manifest, stages=(stage,))) as pages:
+                    async for page in pages:
+                        found += sum(reject.chunk in known for reject in page)
+        if found < count:
+            return True
+    return False
 
 
 async def _is_unfinished(run: EarlierRun, job: str, state: StateStore, *, after_death: bool) -> bool:
@@ -249,16 +282,6 @@ def _has_lost_its_extractor(run: EarlierRun) -> bool:
     """Whether the process that extracted a run surely runs no more."""
     manifest = run.manifest
     return manifest is not None and manifest.extractor is not None and HostProcesses().is_dead(manifest.extractor)
-
-
-def _unbroken(records: Sequence[ChunkRecord]) -> tuple[ChunkRecord, ...]:
-    """Take the chunks from the first on up to where one is missing: what is behind a gap is read again."""
-    kept: list[ChunkRecord] = []
-    for record in sorted(records):
-        if record.number != len(kept):
-            break
-        kept.append(record)
-    return tuple(kept)
 
 
 def _begins_alike(now: WatermarkMove | None, then: WatermarkMove | None) -> bool:

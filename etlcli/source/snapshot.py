@@ -116,6 +116,27 @@ class PostgresSnapshot:
             )
             return await wire.run(self._connection, self._bytes(composed))
 
+    async def split(self, reading: Reading, parts: int) -> list[tuple[str, ...]]:
+        """Find keys that cut the rows into so many parts of about as many rows each."""
+        key = [sql.Identifier(name) for name in reading.order_by]
+        names = sql.SQL(", ").join(key)
+        # Concat writes a value as COPY does, and as the ledger keeps it; a cast to text does not (boolean, char).
+        statement = sql.SQL(
+            "select {shown} from (select {key}, row_number() over (order by {key}) as {n}, count(*) over () as {all}"
+            " from ({rows}) as q) as q where {n} < {all} and {n} * {parts} / {all} > ({n} - 1) * {parts} / {all}"
+            " order by {n}"
+        ).format(
+            shown=sql.SQL(", ").join(sql.SQL("concat({})").format(each) for each in key),
+            key=names,
+            n=sql.Identifier(_unlike(reading.order_by, "n")),
+            all=sql.Identifier(_unlike(reading.order_by, "all")),
+            parts=sql.Literal(parts),
+            rows=await self._statement(reading._replace(columns=reading.order_by, order_by=())),
+        )
+        async with self._asking("looking for keys between which to read", all_rows=True):
+            found = await wire.run(self._connection, self._bytes(statement))
+        return [tuple(str(value) for value in key) for key in found]
+
     async def newest(self, selection: Selection, column: str) -> str | None:
         """The largest finite value of a column among the selected rows, as text; an index on it tells it at once."""
         version = self._connection.info.server_version
@@ -294,3 +315,10 @@ class PostgresSnapshot:
                 f"the snapshot of PostgreSQL at {self._where} has ended: a reading of it was left before its end",
                 hint="Open another snapshot.",
             )
+
+
+def _unlike(names: Sequence[str], name: str) -> str:
+    """Make a name that none of these is."""
+    while name in names:
+        name += "_"
+    return name

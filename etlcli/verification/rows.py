@@ -105,7 +105,7 @@ class CachedRows:
             yield self._without(refused, items)
         if found.wanted.extra and manifest.totals.rows_rejected:
             self.keyless = manifest.totals.rows_rejected
-            pages = self._staging.fetch_reject_pages(manifest.run_id, {"extract": self.keyless}, ("extract",))
+            pages = self._staging.fetch_reject_pages(manifest, {"extract": self.keyless}, ("extract",))
             async with aclosing(pages):
                 async for page in pages:
                     spared = _keys(page)
@@ -135,7 +135,7 @@ class CachedRows:
     async def _refused(self) -> _Digests:
         """Find the items that DynamoDB refused when they were loaded: the cache has them all the same."""
         found = array("Q")
-        async with aclosing(self._staging.fetch_reject_pages(self._manifest.run_id, stages=("load",))) as pages:
+        async with aclosing(self._staging.fetch_reject_pages(self._manifest, stages=("load",))) as pages:
             async for page in pages:
                 found.extend(_digest(self._place(key)) for key in _keys(page))
         return _Digests(found)

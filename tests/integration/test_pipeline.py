@@ -17,7 +17,6 @@ from typing import Any, TypeAlias, cast
 import orjson
 import pytest
 
-from etlcli import pipeline
 from etlcli.cache import packed
 from etlcli.cache.staging import RUNS_KEPT
 from etlcli.encoding import Recipe, ShapeOptions, Transform
@@ -31,6 +30,7 @@ from etlcli.errors import (
     TerminalError,
     Unavailable,
     UsageError,
+    first_error,
 )
 from etlcli.inspection import check_chunks, find_row, inspect_job, list_rejects
 from etlcli.model import ItemMark, Key, KeyAttribute, Layout, Share
@@ -204,7 +204,7 @@ def test_rejected_rows_are_counted_and_kept(play_both: Callable[[Scenario], None
             assert report.manifest is not None
             assert report.manifest.totals.rows_rejected == len(bad)
             assert report.run_id is not None
-            kept = await world.staging.fetch_rejects(report.run_id)
+            kept = await world.staging.fetch_rejects(report.manifest)
             assert [it.row["movie_id"] for it in kept] == bad
             assert {it.rule for it in kept} == {"number-not-finite"}
         assert world.items == good
@@ -783,7 +783,7 @@ def test_the_leading_error_of_a_group() -> None:
     passing, lasting, usage, defect = Unavailable("a"), SinkError("b"), UsageError("c"), ValueError("d")
 
     def leading(*errors: Exception) -> BaseException:
-        with pytest.raises(Exception, match=r"^[abcd]$") as caught, pipeline._first_error():
+        with pytest.raises(Exception, match=r"^[abcd]$") as caught, first_error():
             raise ExceptionGroup("all", [ExceptionGroup("some", errors[:1]), *errors[1:]])
         return caught.value
 

@@ -163,7 +163,7 @@ def test_killed_at_any_call_the_same_run_goes_on(layout: Layout, count: int, *, 
             assert sum(record.rows for record in records) == len(good), where
             largest = max(record.rows for record in records)
             assert after.tables["movies"].written <= len(good) + IN_FLIGHT * largest, where
-            assert len(await after.staging.fetch_rejects(str(report.run_id))) == count - len(good), where
+            assert len(await after.staging.fetch_rejects(report.manifest)) == count - len(good), where
             assert await after.staging.fetch_current() == report.run_id
             resumed += report.resumed
             # All is told: nothing is left to be taken up.

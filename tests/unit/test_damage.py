@@ -87,7 +87,7 @@ class Scene:
         assert manifest is not None
         records = await self.staging.fetch_ledger(manifest)
         items = [await self.staging.fetch_chunk(manifest, record) for record in records]
-        rejects = await self.staging.fetch_rejects(run_id)
+        rejects = await self.staging.fetch_rejects(manifest)
         return run_id, manifest, records, items, rejects, await self.staging.fetch_runs()
 
 

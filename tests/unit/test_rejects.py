@@ -34,7 +34,7 @@ class Scene:
         keeper = self.keeper(stage)
         await keeper.add(rejects, 0)
         await keeper.finish()
-        return await self.staging.fetch_rejects("R")
+        return await self.staging.fetch_rejects(MANIFEST)
 
     @property
     def pages(self) -> list[bytes]:
@@ -67,7 +67,7 @@ def test_many_additions_at_once_lose_none() -> None:
         keeper = scene.keeper()
         await asyncio.gather(*(keeper.add([reject(n) for n in range(s, s + 30)], 0) for s in range(0, 900, 30)))
         await keeper.finish()
-        return await scene.staging.fetch_rejects("R")
+        return await scene.staging.fetch_rejects(MANIFEST)
 
     found = asyncio.run(body())
     assert sorted(found, key=lambda it: int(it.row["id"])) == [reject(number) for number in range(900)]

@@ -177,7 +177,7 @@ def test_jobs_in_one_cache_do_not_see_each_other(play: Play) -> None:
         assert await staging.fetch_current() is None
         assert await staging.fetch_runs() == []
         assert await staging.fetch_manifest(RUN) is None
-        assert await staging.fetch_rejects(RUN) == []
+        assert await staging.fetch_rejects(scene.manifest(0)) == []
         await staging.move_current("other", TTL)
         scene.job = "a"
         assert await scene.staging.fetch_current() == RUN
@@ -397,7 +397,7 @@ def test_a_damaged_document_is_an_error_that_names_it(play: Play) -> None:
             "current": lambda: scene.staging.fetch_current(settle=True),
             "manifest": lambda: scene.staging.fetch_manifest(RUN, settle=True),
             "ledger/0": lambda: scene.staging.fetch_ledger(scene.manifest(1)),
-            "rejects/load/0": lambda: scene.staging.fetch_rejects(RUN),
+            "rejects/load/0": lambda: scene.staging.fetch_rejects(scene.manifest(0)),
         }
         for name, read in reads.items():
             with pytest.raises(CacheError, match=f"movies/.*{name} is damaged"):
@@ -416,10 +416,10 @@ def test_rejects_come_back_in_their_order(play: Play) -> None:
         await staging.store_rejects(RUN, "load", 0, [reject("l0")], TTL)
         await staging.store_rejects(RUN, "extract", 0, [reject("e0"), reject("e1")], TTL)
         await staging.store_rejects(RUN, "extract", 1, [reject("e2")], TTL)
-        assert [it.message for it in await staging.fetch_rejects(RUN)] == ["e0", "e1", "e2", "l0"]
+        assert [it.message for it in await staging.fetch_rejects(scene.manifest(0))] == ["e0", "e1", "e2", "l0"]
         await staging.end_rejects(RUN, "extract", 1)
         await staging.end_rejects(RUN, "load", 0)
-        assert [it.message for it in await staging.fetch_rejects(RUN)] == ["e0", "e1"]
+        assert [it.message for it in await staging.fetch_rejects(scene.manifest(0))] == ["e0", "e1"]
 
     play(Scene(), scenario)
 
@@ -434,7 +434,7 @@ def test_rejects_that_are_known_of_are_waited_for(play: Play, lag: int) -> None:
             await staging.store_rejects(RUN, "extract", page, rejects, TTL)
         await staging.store_rejects(RUN, "load", 0, pages[0], TTL)
         expected: dict[Stage, int] = {"extract": 9, "load": 3}
-        assert [page async for page in staging.fetch_reject_pages(RUN, expected)] == [*pages, pages[0]]
+        assert [page async for page in staging.fetch_reject_pages(scene.manifest(0), expected)] == [*pages, pages[0]]
         assert bool(scene.slept) == bool(lag)
         # Nobody looks further than what there is.
         assert scene.account.named("get")[-1] == f"movies/{RUN}/rejects/load/0"
@@ -449,12 +449,12 @@ def test_rejects_that_are_missing_are_missed_after_some_seconds(play: Play) -> N
         await staging.store_rejects(RUN, "extract", 0, rejects, TTL)
         await staging.store_rejects(RUN, "extract", 2, rejects, TTL)
         await staging.store_rejects(RUN, "load", 0, rejects, TTL)
-        found = [page async for page in staging.fetch_reject_pages(RUN, {"extract": 9, "load": 0})]
+        found = [page async for page in staging.fetch_reject_pages(scene.manifest(0), {"extract": 9, "load": 0})]
         assert found == [rejects]
         assert 4.9 < sum(scene.slept) < 5.1
         # Who does not know how many there are does not wait.
         scene.slept.clear()
-        assert len(await staging.fetch_rejects(RUN)) == 6
+        assert len(await staging.fetch_rejects(scene.manifest(0))) == 6
         assert scene.slept == []
 
     play(Scene(), scenario)

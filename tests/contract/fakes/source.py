@@ -127,6 +127,15 @@ class FakeSnapshot:
         found = Counter(tuple(row[place] for place in places) for row in rows)
         return [values for values, count in found.items() if count > 1 and None not in values][:5]
 
+    async def split(self, reading: Reading, parts: int) -> list[tuple[str, ...]]:
+        await asyncio.sleep(0)
+        places = self._places(reading.order_by)
+        rows = self._chosen(reading)
+        ends = [
+            number for number in range(1, len(rows)) if number * parts // len(rows) > (number - 1) * parts // len(rows)
+        ]
+        return [tuple(rows[number - 1][place] or "" for place in places) for number in ends]
+
     async def newest(self, selection: Selection, column: str) -> str | None:
         await asyncio.sleep(0)
         found = [text for text in self._cells(selection, column) if text is not None]

@@ -1,0 +1,1 @@
+"""The core as Lambda functions, driven by Step Functions; nothing else imports this."""

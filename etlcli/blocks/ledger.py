@@ -1,0 +1,101 @@
+"""One block's ledger: its pages, and the block in place of the run's manifest, which no single call may change."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from etlcli.blocks.block import Block, place_in, unbroken
+from etlcli.cache.ledger import Ledger
+from etlcli.cache.staging import Staging
+from etlcli.errors import CacheError, TransientError
+from etlcli.model import ChunkRecord, Manifest, SnapshotRecord
+
+__all__ = ["BlockLedger", "StaleLedger", "fetch_place"]
+
+# What is older than this part of its time to live is written again by the next call that comes by.
+_REFRESH = 1 / 4
+
+
+class StaleLedger(TransientError):  # noqa: N818  a state of a ledger
+    """The cache still gives an earlier ledger than was written."""
+
+
+class BlockLedger(Ledger):
+    """The ledger of one block, as one call keeps it.
+
+    Args:
+        staging: Where it is kept.
+        manifest: The run's manifest.
+        block: The block.
+        records: Its chunks that are stored already.
+    """
+
+    def __init__(self, staging: Staging, manifest: Manifest, block: Block, records: tuple[ChunkRecord, ...]) -> None:
+        super().__init__(staging, manifest, records, [block])
+        self._number = block.number
+        self._snapshots = block.snapshots
+
+    @property
+    def place(self) -> str:
+        """How far it is; see ``place_in``."""
+        return place_in(self.records)
+
+    def note_snapshot(self, snapshot: SnapshotRecord) -> None:  # noqa: ARG002  the manifest is not this call's
+        """Count that more of the source was read in another snapshot."""
+        self._snapshots += 1
+
+    async def write_manifest(self) -> None:
+        """Write the run's manifest again, as it is: it belongs to all calls."""
+        await self._staging.store_manifest(replace(self.manifest, written_at=time.time()))
+
+    async def write_block(self, number: int, **changes: Any) -> Block:
+        """Store the block with what has changed of it."""
+        counts = {"snapshots": self._snapshots, "freed": self.freed}
+        return await super().write_block(number, **(counts | changes))
+
+    async def refresh(self) -> None:
+        """Write all of it again where it would expire before the run may be over."""
+        ttl_seconds = self.manifest.ttl_seconds * _REFRESH
+        if time.time() - self.manifest.written_at >= ttl_seconds:
+            # Many may do so at once: all of them write the same.
+            await self.write_manifest()
+        if time.time() - self.block(self._number).written_at >= ttl_seconds:
+            await self.write_block(self._number)
+            self.touch()
+            await self.flush()
+
+
+async def fetch_place(
+    staging: Staging, manifest: Manifest, number: int, told: str
+) -> tuple[Block, tuple[ChunkRecord, ...]]:
+    """Fetch a block and its ledger, as the call before left them or as they were written since.
+
+    Args:
+        staging: Where they are.
+        manifest: The run.
+        number: The block.
+        told: How far the ledger is at least, as the call before named it; empty for the first one.
+
+    Raises:
+        StaleLedger: The cache gives an earlier one.
+        CacheError: The cache does not have the block any more.
+    """
+    block = await staging.fetch_block(manifest.run_id, number, settle=True)
+    if block is None:
+        raise CacheError(
+            f"block {number} of run {manifest.run_id} is not in cache {staging.cache_name!r} any more",
+            hint="It has expired, or the cache was flushed. Start another execution: it begins anew.",
+        )
+    records = unbroken(await staging.fetch_block_chunks(manifest, number), block.first_chunk)
+    count = int(told.partition(":")[0]) if told else 0
+    behind = len(records) < count or (told and place_in(records[:count]) != told)
+    if behind or (block.is_extracted and len(records) < block.chunks):
+        raise StaleLedger(
+            f"the ledger of block {number} of run {manifest.run_id} names {len(records)} chunks, and {count} or more"
+            " were stored",
+            hint="The cache has not settled, or a page has expired. Call again; if it does not help, start another"
+            " execution.",
+        )
+    return block, records

@@ -1,0 +1,249 @@
+"""Begins a run in blocks: decides who reads what, and writes that down before any row moves.
+
+A run that did not end is taken up as ``etlcli.pipeline`` does, whoever began it. What one reader has stored of it by
+then becomes its first block; the rest is cut into more.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from etlcli.blocks.block import MOST_BLOCKS, Block, unbroken
+from etlcli.blocks.calls import Planned, RunCall
+from etlcli.cache.ledger import Ledger
+from etlcli.cache.staging import Staging
+from etlcli.chronicle import Chronicle
+from etlcli.encoding import Recipe
+from etlcli.errors import first_error
+from etlcli.extraction import new_manifest
+from etlcli.leasing import sharing
+from etlcli.model import CreateOptions, Job, KeyRange, Manifest, new_run_id
+from etlcli.plan import Plan
+from etlcli.ports import Cache, Sink, Snapshot, Source, StateStore
+from etlcli.preparing import begin_at, hold_to_schema, open_and_plan, prepare_table
+from etlcli.replacing import prepare_mark
+from etlcli.report import Report
+from etlcli.resuming.earlier import EarlierRun, fetch_earlier
+from etlcli.resuming.rereading import whole_key
+from etlcli.resuming.unfinished import Unfinished, find_unfinished, progress_name
+
+__all__ = ["ROWS_PER_RANGE", "Spread", "cut", "plan_run"]
+
+ROWS_PER_RANGE = 50_000
+"""About so many rows a range has, where nobody says how many ranges there are: some seconds of one reader's work."""
+
+# What one call at work needs in the cache at the least: two chunks.
+_LEAST_SHARE_BYTES = 600_000
+
+# Rows that are looked at for each key between two ranges. Ranges then differ by a tenth of their size, mostly.
+_SAMPLED_PER_EDGE = 100
+_MOST_SAMPLED_SHARE = 0.5
+
+_MOST_RANGES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a run is to be spread.
+
+    Attributes:
+        concurrency: At most so many blocks at once.
+        ranges: About so many ranges; None to go by the table's size.
+    """
+
+    concurrency: int = 10
+    ranges: int | None = None
+
+    def ranges_for(self, rows: int | None) -> int:
+        """How many ranges there are to be, for about so many rows; None where nobody knows how many there are."""
+        if self.ranges is not None:
+            return self.ranges
+        return max(1, min(_MOST_RANGES, math.ceil((rows or 0) / ROWS_PER_RANGE)))
+
+
+def cut(edges: Sequence[tuple[str, ...] | None], first: int = 0, most: int = MOST_BLOCKS) -> list[Block]:
+    """Group ranges that follow each other into blocks, about as many ranges each.
+
+    Args:
+        edges: The keys between which the ranges lie; see ``Block``.
+        first: The first block's number.
+        most: At most so many blocks.
+    """
+    ranges = len(edges) - 1
+    each = math.ceil(ranges / most)
+    starts = range(0, ranges, each)
+    return [Block(first + place, tuple(edges[start : start + each + 1])) for place, start in enumerate(starts)]
+
+
+async def plan_run(
+    job: Job,
+    recipe: Recipe,
+    create: CreateOptions,
+    spread: Spread,
+    execution: str,
+    source: Source,
+    cache: Cache,
+    sink: Sink,
+    state: StateStore,
+    report: Report,
+) -> Planned:
+    """Begin a run in blocks, or take up one that did not end.
+
+    Args:
+        job: The job.
+        recipe: How its rows become items.
+        create: What the destination table gets if it has to be made.
+        spread: How it is to be spread.
+        execution: Under which name its calls share the job's lease. The lease stays taken.
+        source: Where its rows are.
+        cache: Where its chunks go.
+        sink: The destination table.
+        state: What outlives runs.
+        report: Filled in as facts become known.
+
+    Raises:
+        LeaseHeld: Another run of this job is at work.
+        UsageError: What is to be read does not exist, or the destination has another key.
+        EtlError: Source, cache or destination failed.
+    """
+    command = f"execution {execution}"
+    with first_error():
+        async with (
+            sharing(job.name, execution, command, state, report, request_seconds=sink.request_seconds) as right,
+            AsyncExitStack() as reading,
+        ):
+            snapshot, plan = await open_and_plan(reading, job, recipe, source, report)
+            await hold_to_schema(plan, state, report)
+            await prepare_mark(job, state)
+            plan, watermark = await begin_at(plan, snapshot, state, report, sink)
+            staging = Staging(cache, job.name)
+            await staging.ensure()
+            earlier = await fetch_earlier(staging, report)
+            found = None
+            if not job.restart:
+                table = "" if await sink.key() is None else await sink.identity()
+                found = await find_unfinished(
+                    plan, watermark, table, earlier, staging, state, report, after_death=right.after_death
+                )
+            if found is None:
+                transform = recipe.transform.reference if recipe.transform is not None else None
+                manifest = new_manifest(plan, new_run_id(), snapshot.record, transform=transform, watermark=watermark)
+                report.run_id, report.manifest, report.mode = manifest.run_id, manifest, job.mode
+                report.watermark = watermark
+                blocks = cut(await _edges(plan, spread, snapshot, None))
+            else:
+                found.take_up(plan, report)
+                manifest, blocks = await _spread_rest(found, plan, spread, snapshot)
+            await prepare_table(sink, plan.key, create, report)
+            room = await _make_room(earlier, staging, job.max_cached_bytes, but=manifest.run_id)
+            manifest = replace(manifest, blocks=len(blocks), extractor=None)
+            await _write(staging, manifest, blocks, found)
+            report.manifest = manifest
+            progress = progress_name(manifest.run_id, await sink.identity())
+            chronicle = Chronicle("run", job, state, report)
+            chronicle.begin(plan.relation.columns)
+            await chronicle.has_begun()
+            concurrency = max(1, min(spread.concurrency, room // (2 * _LEAST_SHARE_BYTES)))
+            return Planned(
+                RunCall(
+                    run_id=manifest.run_id,
+                    execution=execution,
+                    progress=progress,
+                    cached_bytes=room // (2 * concurrency),
+                    kept_bytes=room // (2 * len(blocks)),
+                    max_writes=None if job.max_writes is None else max(1, job.max_writes // concurrency),
+                ),
+                tuple(block.number for block in blocks if not _is_done(block, found)),
+                concurrency,
+                sum(len(block.edges) - 1 for block in blocks),
+                resumed=found is not None,
+            )
+
+
+async def _edges(
+    plan: Plan, spread: Spread, snapshot: Snapshot, after: tuple[str, ...] | None
+) -> list[tuple[str, ...] | None]:
+    """Find the keys between which the ranges lie, of all rows or of those behind a key."""
+    if not plan.resumes:
+        return [after, None]  # nobody could tell where one reader ends and another begins
+    ranges = spread.ranges_for(plan.relation.estimated_rows)
+    if ranges <= 1:
+        return [after, None]
+    reading = plan.reading._replace(range=None if after is None else KeyRange(after=after))
+    share = _sampled_share(plan, ranges)
+    keys = await snapshot.split(reading._replace(sample=share), ranges)
+    if share is not None and len(keys) < ranges - 1:
+        # The sample has too few pages of what is left, or the planner's figure is an old one.
+        keys = await snapshot.split(reading, ranges)
+    return [after, *keys, None]
+
+
+def _sampled_share(plan: Plan, ranges: int) -> float | None:
+    """How many percent of a table are looked at for so many ranges; None for all of it."""
+    rows = plan.relation.estimated_rows
+    if plan.relation.stored_bytes is None or not rows:
+        return None
+    share = ranges * _SAMPLED_PER_EDGE / rows
+    return None if share > _MOST_SAMPLED_SHARE else 100 * share
+
+
+async def _spread_rest(
+    found: Unfinished, plan: Plan, spread: Spread, snapshot: Snapshot
+) -> tuple[Manifest, list[Block]]:
+    """Go on with the blocks of a run that did not end; one that a single reader began becomes the first of them."""
+    if found.manifest.blocks:
+        return found.manifest, list(found.blocks)
+    stored = len(found.records)
+    rejected = sum(record.rejected for record in found.records)
+    last = None if found.is_extracted else whole_key(found.records[-1].last_key)
+    first = Block(0, (None, last), "extracted", chunks=stored, rejected=rejected, freed=found.manifest.chunks_freed)
+    if found.is_extracted:
+        return replace(found.manifest, block_chunks=(stored,)), [first]
+    return found.manifest, [first, *cut(await _edges(plan, spread, snapshot, last), 1, MOST_BLOCKS - 1)]
+
+
+def _is_done(block: Block, found: Unfinished | None) -> bool:
+    """Whether all of a block is in the destination already."""
+    if found is None or not block.is_extracted:
+        return False
+    mine = unbroken((record for record in found.records if record.number >= block.first_chunk), block.first_chunk)
+    return all(record.number in found.loaded for record in mine)
+
+
+async def _write(staging: Staging, manifest: Manifest, blocks: Sequence[Block], found: Unfinished | None) -> None:
+    """Write what every call looks for."""
+    ledger = Ledger(staging, manifest, found.records if found is not None else (), blocks)
+    await ledger.flush()
+    for block in blocks:
+        await ledger.write_block(block.number)
+    # The manifest after what it counts.
+    await ledger.write_manifest()
+    await staging.note_run(manifest.run_id, manifest.ttl_seconds)
+
+
+async def _make_room(earlier: Sequence[EarlierRun], staging: Staging, limit: int, *, but: str) -> int:
+    """Free chunks of superseded runs, the oldest run's first, until they take at most half of what may be stored.
+
+    Returns:
+        The bytes that are left for this run.
+    """
+    stored = 0
+    held: list[tuple[EarlierRun, int]] = []
+    for run in earlier:
+        manifest = run.manifest
+        if manifest is None or run.run_id == but:
+            continue
+        alive = [record for record in run.records if record.stored_at + manifest.ttl_seconds > time.time()]
+        held.append((run, sum(record.bytes_stored for record in alive)))
+        stored += held[-1][1]
+    while held and stored > limit // 2:
+        run, size = held.pop()
+        assert run.manifest is not None, "it was looked at above"
+        for record in run.records:
+            await staging.free_chunk(run.manifest, record)
+        stored -= size
+    return limit - stored
