@@ -11,7 +11,10 @@
         ├── CacheError          1  Momento said no
         │   ├── TooLarge        1  one value over the cache's size limit: split it, never retry it
         │   └── ChunkError      1  a chunk is missing, expired or damaged
-        └── SinkError           1  DynamoDB said no
+        ├── SinkError           1  DynamoDB said no
+        └── AuthenticationError 1  the password, key or credentials are not accepted: whoever keeps them may have new
+                                   ones. Raised as SourceLoginError, CacheLoginError or SinkLoginError, each of which
+                                   is its service's error, too
 
 Adapters translate their library's errors into these once; the command line renders them once.
 """
@@ -23,13 +26,17 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 __all__ = [
+    "AuthenticationError",
     "CacheError",
+    "CacheLoginError",
     "ChunkError",
     "ConfigError",
     "EtlError",
     "ExitCode",
     "SinkError",
+    "SinkLoginError",
     "SourceError",
+    "SourceLoginError",
     "TerminalError",
     "Throttled",
     "TooLarge",
@@ -127,6 +134,25 @@ class ChunkError(CacheError):
 
 class SinkError(TerminalError):
     """DynamoDB refused, or its table is not as it should be."""
+
+
+class AuthenticationError(TerminalError):
+    """A service does not accept what it was shown: a password, a key, a token.
+
+    A process that lives long may have been overtaken by a rotation: it reads its secrets again, and tries once more.
+    """
+
+
+class SourceLoginError(SourceError, AuthenticationError):
+    """PostgreSQL does not let this user in."""
+
+
+class CacheLoginError(CacheError, AuthenticationError):
+    """Momento does not accept the API key."""
+
+
+class SinkLoginError(SinkError, AuthenticationError):
+    """AWS does not accept the credentials, or they have expired."""
 
 
 def leading(group: BaseExceptionGroup[BaseException]) -> BaseException:

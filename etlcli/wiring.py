@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from etlcli.config import JobOptions, Settings, SourceSettings, momento_access
+from etlcli.config import RDS_IAM, JobOptions, Settings, SourceSettings, momento_access, used
 from etlcli.encoding import EncodingOptions, Recipe, ShapeOptions, load_transform
 from etlcli.hidden import hide
 from etlcli.ports import Source, StateStore
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from etlcli.cache.momento import MomentoCache
     from etlcli.sink.dynamodb import DynamoDBSink
     from etlcli.sink.settings import DynamoDBSettings
+    from etlcli.source.login import TokenMaker
 
 __all__ = ["open_cache", "open_sink", "open_source", "open_state", "recipe_of"]
 
@@ -30,13 +31,19 @@ def open_source(settings: Settings, counters: Counters) -> Source:
     """Build the source.
 
     Raises:
-        ConfigError: The URL is malformed.
+        ConfigError: The URL is malformed, or does not go with the password that is given apart from it.
     """
     from etlcli.source.deadlines import Deadlines
     from etlcli.source.postgres import PostgresSource
 
+    settings = used(settings, "source")
     wanted = settings.source or SourceSettings()
-    return PostgresSource(wanted.url, counters, deadlines=Deadlines(read=wanted.read_timeout))
+    password: str | TokenMaker | None = wanted.password
+    if password == RDS_IAM:
+        from etlcli.secrets.rds_iam import RdsTokens
+
+        password = RdsTokens(settings.destination.region, settings.destination.profile)
+    return PostgresSource(wanted.url, counters, deadlines=Deadlines(read=wanted.read_timeout), password=password)
 
 
 def open_cache(settings: Settings, name: str, counters: Counters) -> AbstractAsyncContextManager[MomentoCache]:
@@ -47,7 +54,7 @@ def open_cache(settings: Settings, name: str, counters: Counters) -> AbstractAsy
     """
     from etlcli.cache.momento import MomentoCache
 
-    return MomentoCache(momento_access(settings), name, counters)
+    return MomentoCache(momento_access(used(settings, "cache")), name, counters)
 
 
 def open_sink(
@@ -74,6 +81,7 @@ def open_state(
         UsageError: On entering the context, where its name is not a valid table name.
         ConfigError: On entering the context, where region or credentials are missing.
     """
+    settings = used(settings, "state")
     if not (settings.state.enabled and wanted):
         from etlcli.state import NullState
 
@@ -114,6 +122,7 @@ def recipe_of(options: JobOptions) -> Recipe:
 def _dynamodb(settings: Settings) -> DynamoDBSettings:
     from etlcli.sink.settings import DynamoDBSettings
 
+    settings = used(settings, "destination")
     wanted = settings.destination
     origin = settings.origins.get("destination.endpoint_url")
     credential = _EMBEDDED_CREDENTIAL if origin is not None and origin.level == "embedded" else None

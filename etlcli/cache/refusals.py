@@ -9,7 +9,7 @@ from __future__ import annotations
 from momento.errors import MomentoErrorCode, SdkException, UnknownServiceException
 
 from etlcli.config.names import NAME_RULE
-from etlcli.errors import CacheError, EtlError, Throttled, TooLarge, Unavailable, UsageError
+from etlcli.errors import CacheError, CacheLoginError, EtlError, Throttled, TooLarge, Unavailable, UsageError
 
 __all__ = [
     "MAX_ITEM_BYTES",
@@ -87,7 +87,7 @@ def translated(error: SdkException, text: str, where: str, size: int, *, creatin
                 " region of the API key.",
             )
         case MomentoErrorCode.AUTHENTICATION_ERROR:
-            return CacheError(
+            return CacheLoginError(
                 text, hint="The API key is expired, revoked or of another region: make a new one.", of_service=True
             )
         case MomentoErrorCode.PERMISSION_ERROR:

@@ -14,9 +14,10 @@ from etlcli.cli.progress import Bar, shown
 from etlcli.cli.rejects_file import RejectsFile
 from etlcli.cli.render import summary_text
 from etlcli.cli.running import Interrupted, command_again, interruptible, run_async, seconds_of
-from etlcli.config import Settings, connect_embedded, load_settings, local_notice, use_embedded
+from etlcli.config import Settings, connect_embedded, load_settings, local_notice, require, use_embedded
 from etlcli.hidden import hide, hide_within
 from etlcli.report import Report
+from etlcli.secrets.store import AwsSecrets
 from etlcli.summary import exit_code, summarize
 
 __all__ = ["answer", "settle", "single", "transfer"]
@@ -30,17 +31,19 @@ def settle(
     """Read the configuration for what a command needs, and start the embedded stack where it takes its place.
 
     Raises:
-        ConfigError: It is wrong, or half is missing.
+        ConfigError: It is wrong, or half is missing, or a secret that it refers to cannot be had.
         EtlError: The embedded stack does not start.
     """
-    settings = load_settings(config, local=local)
+    settings = load_settings(config, local=local, resolver=AwsSecrets())
     hide(settings.cache.api_key, *(table.mask_key for table in settings.tables.values()))
-    hide_within(settings.source.url if settings.source is not None else None)
+    if settings.source is not None:
+        hide(settings.source.password)
+        hide_within(settings.source.url)
     for notice in settings.notices:
         output.note(notice)
     is_terminal = sys.stderr.isatty() and sys.stdin.isatty()
     if not use_embedded(settings, is_terminal=is_terminal, source=source, cache=cache, destination=sink):
-        return settings
+        return require(settings, source=source, cache=cache, destination=sink)
     from etlcli.local import stack
 
     unused = local_notice(settings)
@@ -54,13 +57,14 @@ def settle(
             " on this machine (--local; momento-etl local down ends it)"
         )
     endpoints = stack.up(on_start=lambda part: output.note(f"starting {part}"))
-    return connect_embedded(
+    settings = connect_embedded(
         settings,
         source_url=endpoints.postgres_url,
         momento=endpoints.momento,
         dynamodb_url=endpoints.dynamodb_url,
         region=_EMBEDDED_REGION,
     )
+    return require(settings, source=source, cache=cache, destination=sink)
 
 
 def transfer(

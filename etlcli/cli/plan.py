@@ -26,6 +26,7 @@ from etlcli.config import (
     Settings,
     check_request,
     require,
+    used,
 )
 from etlcli.errors import ConfigError, EtlError, TerminalError
 from etlcli.forecast import (
@@ -228,8 +229,8 @@ def _answer_one(
 def _settled(output: Output, config: str | None, *, local: bool) -> Settings:
     """Settle the configuration: the source has to be there; of the others, what is there has to be right."""
     settings = settle(output, config, local=local, source=True)
-    require(settings, cache=settings.connects("cache"), destination=_has_destination(settings))
-    return settings
+    settings = require(settings, cache=settings.connects("cache"), destination=_has_destination(settings))
+    return used(settings, "prices")
 
 
 def _has_destination(settings: Settings) -> bool:
@@ -357,7 +358,7 @@ async def _forecast(settings: Settings, choice: Choice, report: Report, *, exact
                 has_destination = False
         if job.incremental is not None or job.freezes_schema or job.mode == "replace":
             # These begin with what the state table knows.
-            require(settings, destination=True)
+            settings = require(settings, destination=True)
             has_destination = True
         state = await opened.enter_async_context(wiring.open_state(settings, counters, wanted=has_destination))
         source = wiring.open_source(settings, counters)

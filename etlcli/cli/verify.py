@@ -16,7 +16,7 @@ from etlcli.cli.output import Output, OutputFormat, StdoutError
 from etlcli.cli.progress import shown
 from etlcli.cli.render_verify import verification_text
 from etlcli.cli.running import Interrupted, interruptible, run_async
-from etlcli.config import JobFlags, Settings, parse_share, resolve_job, resolve_options
+from etlcli.config import JobFlags, Settings, look_up, parse_share, resolve_job, resolve_options
 from etlcli.encoding import Recipe
 from etlcli.errors import UsageError
 from etlcli.model import Job, Share
@@ -141,6 +141,8 @@ def verify(
         if seed is not None and sample is None:
             raise UsageError("--seed chooses the rows of a sample, and there is none", hint="Add --sample N or N%.")
         settings = settle(speaker, config, local=local, source=bool(reads_source), cache=not reads_source, sink=True)
+        # Where it is there, it helps out with rows that the cache has lost; where not, the cache may do.
+        settings = look_up(settings, "source")
         job = resolve_job(settings, table, flags)
         report.job, report.destination, report.mode = job.name, job.destination, job.mode
         wanted = Wanted(

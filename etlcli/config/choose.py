@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
-from etlcli.config.jobs import IncrementalFlags, JobFlags, JobOptions, resolve_job, resolve_options
+from etlcli.config.jobs import IncrementalFlags, JobFlags, JobOptions, looked_up, resolve_job, resolve_options
 from etlcli.config.names import default_name, job_name
 from etlcli.config.outline import header
 from etlcli.config.schema import SECTIONS, TableSettings
@@ -126,6 +126,7 @@ def choose(settings: Settings, request: Request, tables: Sequence[BaseTable] = (
                 resolve_options(settings, name, request.flags),
             )
         ]
+    settings = looked_up(settings, request.tables or settings.tables)
     if request.schema is not None:
         wanted = list(_of_schema(settings, tables))
         if settings.cache.name is None:

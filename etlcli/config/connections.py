@@ -8,6 +8,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from etlcli.config.document import FILE_NAME
+from etlcli.config.lookup import used
 from etlcli.config.momento import MomentoAccess, key_form, legacy_endpoint
 from etlcli.config.problems import as_error
 from etlcli.config.schema import PREFIX, SECTIONS, Option, SourceSettings
@@ -28,6 +29,8 @@ _CURES: Mapping[Half, str] = {
     " [destination], or AWS_ENDPOINT_URL_DYNAMODB",
 }
 _CONNECTING = {option.path for half in HALVES for option in SECTIONS[half].options.values() if option.connects}
+# What the embedded stack's own addresses take the place of.
+_REPLACED = {*_CONNECTING, "source.password"}
 
 
 class Connection(Enum):
@@ -66,6 +69,7 @@ def use_embedded(
 
     Returns:
         True for the embedded stack; False for the configured services, of which nothing that is needed is missing.
+        Whether it is right, too, is for ``require`` to find out.
 
     Raises:
         ConfigError: Nothing is configured and nobody is there to see it, or half a configuration.
@@ -77,27 +81,29 @@ def use_embedded(
     if kind is Connection.NONE and needed:
         # All of it: an AWS config file by chance does not make half a configuration.
         raise _missing(settings, needed)
-    require(settings, source=source, cache=cache, destination=destination)
+    _refuse_half(settings, needed)
     return False
 
 
-def require(settings: Settings, *, source: bool = False, cache: bool = False, destination: bool = False) -> None:
-    """Check that what a command needs is configured, as far as this can be told without asking anybody.
+def require(settings: Settings, *, source: bool = False, cache: bool = False, destination: bool = False) -> Settings:
+    """Check that what a command needs is configured, and look up what AWS keeps of it.
 
     A region that is missing altogether is found later, by botocore.
 
+    Returns:
+        The settings, complete in what is needed.
+
     Raises:
         ConfigError: A half is missing (it is named, with the ways to give it), or its values are wrong.
+        TransientError: AWS does not answer just now.
     """
     needed = _needed(source=source, cache=cache, destination=destination)
-    missing = [half for half in needed if not _is_given(settings, half)]
-    if missing:
-        raise _missing(settings, missing)
-    problems = [problem for half in needed for problem in settings.problems(half)]
-    if problems:
-        raise as_error(problems)
+    _refuse_half(settings, needed)
+    # What is kept between runs is kept beside the destination.
+    settings = used(settings, *needed, *(("state",) if destination else ()))
     if cache:
         momento_access(settings)
+    return settings
 
 
 def momento_access(settings: Settings) -> MomentoAccess:
@@ -152,18 +158,21 @@ def connect_embedded(settings: Settings, *, source_url: str, momento: str, dynam
         dynamodb_url: The URL of its DynamoDB.
         region: The region to sign requests with.
     """
-    origins = {path: origin for path, origin in settings.origins.items() if path not in _CONNECTING}
+    origins = {path: origin for path, origin in settings.origins.items() if path not in _REPLACED}
     embedded = Origin("embedded", "the embedded stack")
     given = ("source.url", "cache.local", "destination.endpoint_url", "destination.region")
     return replace(
         settings,
-        source=replace(settings.source or SourceSettings(), url=source_url),
+        source=replace(settings.source or SourceSettings(), url=source_url, password=None),
         cache=replace(settings.cache, api_key=None, endpoint=None, local=momento),
         destination=replace(settings.destination, region=region, endpoint_url=dynamodb_url, profile=None),
         local=True,
         origins=MappingProxyType(origins | dict.fromkeys(given, embedded)),
         deferred=MappingProxyType(
-            {path: problem for path, problem in settings.deferred.items() if path not in _CONNECTING}
+            {path: problem for path, problem in settings.deferred.items() if path not in _REPLACED}
+        ),
+        open_values=MappingProxyType(
+            {path: value for path, value in settings.open_values.items() if path not in _REPLACED}
         ),
         libpq=(),
         aws_config=None,
@@ -185,6 +194,12 @@ def _givers(settings: Settings) -> list[str]:
         if path in _CONNECTING and origin.level != "embedded":
             givers.append(f"the connections in {settings.config_path}" if origin.level == "file" else origin.text)
     return list(dict.fromkeys([*givers, *settings.libpq]))
+
+
+def _refuse_half(settings: Settings, needed: Sequence[Half]) -> None:
+    missing = [half for half in needed if not _is_given(settings, half)]
+    if missing:
+        raise _missing(settings, missing)
 
 
 def _needed(*, source: bool, cache: bool, destination: bool) -> list[Half]:

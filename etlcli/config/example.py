@@ -21,7 +21,10 @@ momento-etl/config.toml in your config folder ($XDG_CONFIG_HOME, or ~/.config).
 Options of the command line beat the environment, and the environment beats this file. Where an option can be given by \
 environment variables, they are listed, the strongest first.
 
-A text can stand for the value of an environment variable: "env:NAME". Keep passwords and keys there, not here.
+A text can stand for a value that is kept elsewhere; keep passwords and keys there, not here. "env:NAME": an \
+environment variable. "ssm:/name": a parameter of AWS Systems Manager ("ssm:/name:3": a version of it). \
+"secretsmanager:name": a secret, by name or ARN ("secretsmanager:name#field": a field of its JSON). AWS is asked once, \
+when the value is needed.
 
 Durations: "90s", "80m", "24h", or a number of seconds. Sizes: "256KB", "80MB", "1GiB", or a number of bytes. Shares: \
 "50%", or a number.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
 from etlcli.config.kinds import BadValue
+from etlcli.config.lookup import look_up
 from etlcli.config.names import NAME_RULE, default_name, is_valid_name, job_name
 from etlcli.config.outline import header
 from etlcli.config.problems import as_error
@@ -118,6 +119,7 @@ def resolve_job(
     Raises:
         UsageError: A flag has a wrong value, or no job can be made of them.
         ConfigError: A value of the job's section refers to something that is missing.
+        TransientError: It is with AWS, which does not answer just now.
     """
     name = _given_name(settings, name, flags)
     job, wanted = _wanted(settings, name, flags)
@@ -158,7 +160,9 @@ def resolve_options(settings: Settings, name: str | None, flags: JobFlags = _NO_
         UsageError: As for ``resolve_job``.
         ConfigError: The same; or the key of masks, which only this needs, refers to something that is missing.
     """
-    job, wanted = _wanted(settings, _given_name(settings, name, flags), flags)
+    name = _given_name(settings, name, flags)
+    settings = look_up(settings, _section(settings, name))
+    job, wanted = _wanted(settings, name, flags)
     if problem := settings.deferred.get(_mask_key(job)):
         raise as_error([problem])
     return JobOptions(
@@ -223,6 +227,7 @@ def _given_name(settings: Settings, name: str | None, flags: JobFlags) -> str:
 
 def _wanted(settings: Settings, name: str, flags: JobFlags) -> tuple[str, TableSettings]:
     """Find the job's name, and put the flags over its section."""
+    settings = looked_up(settings, [name])
     job, section = _job_and_section(settings, name)
     if not job.isprintable():
         raise UsageError(f"{job!a} cannot be a job's name", hint="Leave out line breaks and control characters.")
@@ -241,6 +246,27 @@ def _wanted(settings: Settings, name: str, flags: JobFlags) -> tuple[str, TableS
     if problems:
         raise as_error(problems)
     return job, replace(section, **given)
+
+
+def looked_up(settings: Settings, names: Iterable[str]) -> Settings:
+    """Look up what AWS keeps of these jobs, but for the keys of masks.
+
+    Args:
+        settings: The configuration.
+        names: Each as ``resolve_job`` takes it.
+
+    Raises:
+        TransientError: AWS does not answer just now.
+    """
+    if not settings.open_values:
+        return settings
+    without = [path for path in settings.open_values if path.endswith(".mask_key")]
+    return look_up(settings, *(_section(settings, name) for name in names), without=without)
+
+
+def _section(settings: Settings, name: str) -> str:
+    """The section that a job is described in, if any is."""
+    return f"tables.{name if name in settings.tables else job_name(name)}"
 
 
 def _mask_key(job: str) -> str:

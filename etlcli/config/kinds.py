@@ -29,6 +29,7 @@ __all__ = [
     "NameList",
     "NameMap",
     "OverlapAmount",
+    "Password",
     "PostgresAddress",
     "Price",
     "ResourceName",
@@ -493,6 +494,22 @@ class ResourceName(Kind):
         if not names.is_valid_name(name):
             raise self.mismatch(text)
         return name
+
+
+class Password(Kind):
+    """A password as it stands, but for a line's end behind it, which files and stores of secrets may have added."""
+
+    expects = "a password, as a text"
+    shown = False
+
+    def of_text(self, text: str) -> str:
+        """See the class."""
+        password = text.rstrip("\r\n")
+        if not password.strip():
+            raise BadValue("is empty", "Give it a text, or leave it out.")
+        if "\0" in password:
+            raise BadValue("has a NUL character in it")
+        return password
 
 
 class PostgresAddress(Kind):

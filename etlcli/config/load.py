@@ -2,7 +2,8 @@
 
 What is wrong with the file, or with a variable of this package's own, is an error at once. What depends on where the
 command runs (a reference to a missing variable, a ``DATABASE_URL`` that was meant for another program) is kept until
-the section is used: ``load`` does not fail for a password that only ``extract`` needs.
+the section is used: ``load`` does not fail for a password that only ``extract`` needs. For the same reason a value that
+AWS keeps is not looked up here, but left open (see ``lookup``).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 
 from etlcli.config.document import CONFIG_VARIABLE, Document, find_file, read_file
 from etlcli.config.kinds import BadValue
+from etlcli.config.lookup import misfit, read_text
 from etlcli.config.outline import Outline, header
 from etlcli.config.problems import Problem, as_error
-from etlcli.config.references import Resolver, is_reference, resolve
+from etlcli.config.references import Resolver, Surroundings, is_reference, is_remote, of_environment, refuse
 from etlcli.config.schema import (
     LIBPQ_VARIABLES,
     PREFIX,
@@ -31,7 +33,7 @@ from etlcli.config.schema import (
     StateSettings,
     TableSettings,
 )
-from etlcli.config.settings import HALVES, Origin, Settings
+from etlcli.config.settings import HALVES, Open, Origin, Settings
 from etlcli.config.suggest import did_you_mean, listed
 from etlcli.errors import ConfigError
 
@@ -51,7 +53,7 @@ def load_settings(
     local: bool = False,
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
-    resolver: Resolver = resolve,
+    resolver: Resolver = refuse,
 ) -> Settings:
     """Read the configuration that a command runs under.
 
@@ -60,7 +62,7 @@ def load_settings(
         local: Whether ``--local`` was given.
         environ: The environment; the process's own by default. A variable set to the empty string counts as unset.
         folder: The folder the command runs in; the process's own by default.
-        resolver: Turns references into values.
+        resolver: Looks up what AWS keeps (``ssm:/name``, ``secretsmanager:name``), once a section is used.
 
     Raises:
         ConfigError: The file is missing or not a config, or values are wrong; all of these are in one message.
@@ -79,6 +81,7 @@ class _Loader:
         self.resolver = resolver
         self.problems: list[Problem] = []
         self.deferred: dict[str, Problem] = {}
+        self.open_values: dict[str, Open] = {}
         self.origins: dict[str, Origin] = {}
         self.notices: list[str] = []
 
@@ -113,6 +116,9 @@ class _Loader:
             deferred=MappingProxyType(self.deferred),
             libpq=libpq,
             aws_config=_aws_config(self.environ),
+            open_values=MappingProxyType(self.open_values),
+            resolver=self.resolver,
+            surroundings=Surroundings(destination.get("region"), destination.get("profile")),
         )
 
     def _section(self, section: Section, written: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +130,9 @@ class _Loader:
             if variable is not None:
                 # A variable that other programs use too may be meant for them: it is judged when it is needed.
                 origin = Origin("environment", variable)
-                value = self._read(option, self.environ[variable], option.path, origin, defer=not _is_own(variable))
+                value = self._read(
+                    option, self.environ[variable], option.path, origin, defer=not option.is_own(variable)
+                )
                 if option.name in written:
                     self._overridden(option, written[option.name], variable, value)
             elif option.name in written:
@@ -159,16 +167,20 @@ class _Loader:
     def _read(self, option: Option, value: object, path: str, origin: Origin, *, defer: bool) -> Any:
         """Read one value; what is wrong with it becomes a problem, of now or of later."""
         reference = value.strip() if isinstance(value, str) and option.kind.scalar else ""
+        if is_remote(reference):
+            self.open_values[path] = Open(option, reference, origin)
+            self.origins[path] = origin
+            return _NOTHING
         try:
             if is_reference(reference):
                 defer = True
-                result = self._referred(option, reference)
+                result = read_text(option, reference, of_environment(reference, self.environ))
             elif origin.level == "file":
                 result = option.kind.of_toml(value)
             else:
                 result = option.kind.of_text(str(value))
         except BadValue as error:
-            problem = _misfit(option, origin, error)
+            problem = misfit(option, origin, error)
         except ConfigError as error:
             problem = Problem(f"{origin.text}: {error.message}", error.hint, origin.line)
         else:
@@ -183,14 +195,6 @@ class _Loader:
             self.problems.append(problem)
         return _NOTHING
 
-    def _referred(self, option: Option, reference: str) -> object:
-        text = self.resolver(reference, self.environ)
-        try:
-            return option.kind.of_text(text)
-        except BadValue as error:
-            # Whatever a reference leads to stays out of messages: it may be the wrong secret.
-            raise BadValue(f"has to be {option.kind.expects}; {reference} is something else", error.hint) from None
-
     def _overridden(self, option: Option, written: object, variable: str, value: object) -> None:
         """Check the file's value that does not count, and say so where the variable may not have been meant for us."""
         origin = self._file_origin(option, (option.section, option.name))
@@ -200,10 +204,10 @@ class _Loader:
             try:
                 counted = option.kind.of_toml(written)
             except BadValue as error:
-                self.problems.append(_misfit(option, origin, error))
+                self.problems.append(misfit(option, origin, error))
                 return
             same = counted is None or counted == value
-        if not same and not _is_own(variable):
+        if not same and not option.is_own(variable):
             self.notices.append(f"{variable} overrides {origin.text}")
 
     def _choose_cache(self, values: dict[str, Any]) -> None:
@@ -224,6 +228,7 @@ class _Loader:
             values.pop(name, None)
             self.origins.pop(f"cache.{name}", None)
             self.deferred.pop(f"cache.{name}", None)
+            self.open_values.pop(f"cache.{name}", None)
         self.notices.append(f"{winner.text} overrides {loser.text}")
 
     def _check_variables(self) -> None:
@@ -233,10 +238,15 @@ class _Loader:
             for section in SECTIONS.values()
             for option in section.options.values()
             for name in option.environment
-            if _is_own(name)
+            if name.startswith(PREFIX)
         ]
         for name in sorted(self.environ):
-            if not _is_own(name) or name in known or name in _OTHER_VARIABLES or name.startswith(_TEST_PREFIX):
+            if (
+                not name.startswith(PREFIX)
+                or name in known
+                or name in _OTHER_VARIABLES
+                or name.startswith(_TEST_PREFIX)
+            ):
                 continue
             near = did_you_mean(name, [*known, CONFIG_VARIABLE])
             if name.startswith(f"{PREFIX}TABLES_"):
@@ -246,20 +256,6 @@ class _Loader:
             else:
                 hint = f"Unset it. There are: {listed([*known, CONFIG_VARIABLE])}."
             self.problems.append(Problem(f"unknown environment variable {name}{near}", hint))
-
-
-def _misfit(option: Option, origin: Origin, error: BadValue) -> Problem:
-    if origin.level == "file":
-        hint = error.hint or f"For example: {option.name} = {option.example}"
-    else:
-        hint = error.hint or f"For example: {origin.text}={option.example_text()}"
-        if not _is_own(origin.text):
-            hint += f"\nWhere {origin.text} is meant for another program, {option.environment[0]} beats it."
-    return Problem(f"{origin.text} {error.problem}", hint, origin.line)
-
-
-def _is_own(variable: str) -> bool:
-    return variable.startswith(PREFIX)
 
 
 def _aws_config(environ: Mapping[str, str]) -> Path | None:

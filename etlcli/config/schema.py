@@ -28,6 +28,7 @@ from etlcli.config.kinds import (
     NameList,
     NameMap,
     OverlapAmount,
+    Password,
     PostgresAddress,
     Price,
     ResourceName,
@@ -41,6 +42,7 @@ from etlcli.model import DEFAULT_MARK, DEFAULT_MAX_DELETES, Overlap, Share
 __all__ = [
     "LIBPQ_VARIABLES",
     "PREFIX",
+    "RDS_IAM",
     "SECTIONS",
     "CacheSettings",
     "DestinationSettings",
@@ -55,6 +57,9 @@ __all__ = [
 
 PREFIX = "MOMENTO_ETL_"
 """What this package's own environment variables start with: ``MOMENTO_ETL_<SECTION>_<KEY>``."""
+
+RDS_IAM = "rds-iam"
+"""The password of the source that stands for a token of AWS's IAM, new for each connection."""
 
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 """libpq's variables that name a server or a database, so that any of them configures the source. Others (PGPASSWORD,
@@ -96,6 +101,11 @@ class Option:
     def path(self) -> str:
         """Section and key, as messages name it: ``cache.ttl``."""
         return f"{self.section}.{self.name}"
+
+    @staticmethod
+    def is_own(variable: str) -> bool:
+        """Whether an environment variable is this package's own, which no other program can be meant by."""
+        return variable.startswith(PREFIX)
 
     def example_value(self) -> object:
         """The example as ``tomllib`` reads it."""
@@ -174,6 +184,13 @@ class SourceSettings:
         aliases=("DATABASE_URL",),
         secret=True,
         connects=True,
+    )
+    password: str | None = option(
+        Password(),
+        "The password, apart from `url`, which then has none. Or rds-iam: each connection gets a new token of AWS's IAM"
+        " in its place, for the user and the host of `url`, and TLS is used.",
+        example='"env:MY_PASSWORD"',
+        secret=True,
     )
     read_timeout: int = option(
         Duration(minimum=1),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from etlcli.config.problems import Problem
+from etlcli.config.references import Resolver, Surroundings, refuse
 from etlcli.config.schema import (
     SECTIONS,
     CacheSettings,
     DestinationSettings,
+    Option,
     PriceSettings,
     SourceSettings,
     StateSettings,
@@ -19,7 +21,7 @@ from etlcli.config.schema import (
 )
 from etlcli.model import CreateOptions
 
-__all__ = ["HALVES", "Half", "Origin", "Settings", "create_options"]
+__all__ = ["HALVES", "Half", "Open", "Origin", "Settings", "create_options"]
 
 Half: TypeAlias = Literal["source", "cache", "destination"]
 """What a command can need to reach; the section of the same name says how."""
@@ -42,6 +44,21 @@ class Origin:
     line: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A value that AWS keeps, and that nobody has looked up yet.
+
+    Attributes:
+        option: What it is a value of.
+        reference: What it was given as: ``ssm:/name``.
+        origin: Where that stands.
+    """
+
+    option: Option
+    reference: str
+    origin: Origin
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """File and environment, merged; what a command asks for beyond that is in its flags.
@@ -60,6 +77,9 @@ class Settings:
         notices: What a person should be told: an environment variable that overrides the file, for example.
         deferred: What is wrong with values that only matter where their section is used (a reference to a variable
             that is missing, say), by ``section.key``.
+        open_values: The values that AWS keeps, by ``section.key``, until ``lookup.used`` puts them where they belong.
+        resolver: Who looks them up.
+        surroundings: Where.
         libpq: The environment variables present by which libpq finds the database.
         aws_config: The AWS config file, where botocore may find region and profile; None where there is none.
     """
@@ -77,6 +97,9 @@ class Settings:
     deferred: Mapping[str, Problem]
     libpq: tuple[str, ...]
     aws_config: Path | None
+    open_values: Mapping[str, Open] = field(default_factory=dict)
+    resolver: Resolver = field(default=refuse, repr=False, compare=False)
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
     def connects(self, half: Half) -> bool:
         """Whether file or environment say anything on how to reach this half."""

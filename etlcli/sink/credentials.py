@@ -11,7 +11,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from etlcli.errors import ConfigError, SinkError, Unavailable
+from etlcli.errors import ConfigError, SinkLoginError, Unavailable
 from etlcli.hidden import hide, masked
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Credentials:
         """Ask the whole chain again, since DynamoDB calls these credentials expired.
 
         Raises:
-            SinkError: The chain finds none any more.
+            SinkLoginError: The chain finds none any more.
             Unavailable: Whoever gives them does not do so just now.
         """
         async with self._renewing:
@@ -86,7 +86,7 @@ class Credentials:
                     self._source, self._frozen = await asyncio.to_thread(self._ask_chain)
             except ConfigError as error:
                 message = f"the AWS credentials have expired, and no new ones are found: {error.message}"
-                raise SinkError(message, hint=error.hint) from error
+                raise SinkLoginError(message, hint=error.hint) from error
             except _PROVIDER_ERRORS as error:
                 reason = masked(str(error)) or type(error).__name__
                 raise Unavailable(

@@ -23,7 +23,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
-from etlcli.errors import ConfigError, EtlError, SinkError, Throttled, Unavailable
+from etlcli.errors import ConfigError, EtlError, SinkError, SinkLoginError, Throttled, Unavailable
 from etlcli.hidden import masked
 from etlcli.throttling import Reason
 
@@ -222,7 +222,7 @@ def error_for(
                 of_service=True,
             )
         case Verdict.EXPIRED:
-            return SinkError(
+            return SinkLoginError(
                 f"the AWS credentials have expired ({action} on {place})",
                 hint="get new ones (for example: aws sso login), then run the same command: it resumes",
                 of_service=True,
@@ -246,7 +246,7 @@ def _final(status: int, code: str, said: str, place: Place, action: str) -> Sink
         )
     if code in _UNKNOWN_SIGNER:
         # DynamoDB's text is left out: on a wrong signature it quotes the request's headers, session token included.
-        return SinkError(
+        return SinkLoginError(
             f"DynamoDB does not accept the AWS credentials in use ({code}; {action} on {place})",
             hint="check the access key, its secret and the session token, that they belong to this endpoint and "
             "region, and this machine's clock",

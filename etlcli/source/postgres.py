@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import psycopg
 from psycopg import conninfo
 from psycopg.rows import tuple_row
 
-from etlcli.errors import Unavailable
+from etlcli.errors import AuthenticationError, Unavailable
 from etlcli.hidden import hide
 from etlcli.model import BaseTable, SnapshotRecord
 from etlcli.progress import Counters
@@ -20,6 +21,7 @@ from etlcli.retry import RetryPolicy, retrying
 from etlcli.source import wire
 from etlcli.source.address import described, parameters_of
 from etlcli.source.deadlines import DEFAULT_DEADLINES, KEEPALIVE, Deadlines
+from etlcli.source.login import TokenMaker, login_of, refuse_second_password, with_tls
 from etlcli.source.snapshot import PostgresSnapshot
 from etlcli.source.translate import UNREADABLE, connection_error, no_answer, statement_error, unreadable
 
@@ -54,6 +56,12 @@ _BEGIN = "begin isolation level repeatable read, read only;" + _PINNED
 _CONNECT_PATIENCE = RetryPolicy(patience=120.0, base=0.5, ceiling=3.0)
 
 
+_HINT_FOR_IAM = (
+    "A token of IAM was shown (rds-iam). Is IAM authentication switched on for the database, does the role have"
+    " rds_iam (GRANT rds_iam TO ...), and may the AWS identity in use rds-db:connect as it?"
+)
+
+
 class PostgresSource:
     """A PostgreSQL database, read through one connection a snapshot.
 
@@ -64,9 +72,11 @@ class PostgresSource:
             most.
         deadlines: How long it is waited for within one attempt, and once connected. What the URL or the environment say
             of connecting goes first.
+        password: The password, where it is not in the URL; or what makes one for each connection, which then is sent
+            over TLS only.
 
     Raises:
-        ConfigError: The URL is malformed.
+        ConfigError: The URL is malformed, or does not go with the password.
     """
 
     def __init__(
@@ -75,9 +85,19 @@ class PostgresSource:
         counters: Counters,
         retry: RetryPolicy = _CONNECT_PATIENCE,
         deadlines: Deadlines = DEFAULT_DEADLINES,
+        password: str | TokenMaker | None = None,
     ) -> None:
         parameters = parameters_of(url)
         hide(str(parameters.get("password") or ""))
+        self._token: Callable[[], str] | None = None
+        if password is not None:
+            refuse_second_password(parameters)
+        if isinstance(password, str):
+            hide(password)
+            parameters["password"] = password
+        elif password is not None:
+            with_tls(parameters)
+            self._token = partial(password, login_of(parameters))
         if "PGCONNECT_TIMEOUT" not in os.environ:
             parameters.setdefault("connect_timeout", deadlines.connect)
         parameters.setdefault("fallback_application_name", "momento-etl")
@@ -142,12 +162,17 @@ class PostgresSource:
         return connection, SnapshotRecord(row[0], time.time())
 
     async def _connect(self) -> wire.Connection:
+        address = self._conninfo
+        if self._token is not None:
+            address = conninfo.make_conninfo(address, password=await asyncio.to_thread(self._token))
         try:
             # autocommit: the BEGIN above says what the transaction is. Poolers forbid named prepared statements.
             return await wire.Connection.connect(
-                self._conninfo, autocommit=True, prepare_threshold=None, row_factory=tuple_row
+                address, autocommit=True, prepare_threshold=None, row_factory=tuple_row
             )
         except psycopg.Error as error:
             refusal = connection_error(error, self.description)
+        if self._token is not None and isinstance(refusal, AuthenticationError):
+            refusal.hint = _HINT_FOR_IAM
         # Out here, so that nothing refers to psycopg's error: it holds the connection's parameters, password and all.
         raise refusal

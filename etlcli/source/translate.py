@@ -10,7 +10,7 @@ import re
 
 import psycopg
 
-from etlcli.errors import ConfigError, EtlError, SourceError, Unavailable, UsageError
+from etlcli.errors import ConfigError, EtlError, SourceError, SourceLoginError, Unavailable, UsageError
 
 __all__ = ["UNREADABLE", "connection_error", "no_answer", "silence", "statement_error", "unreadable"]
 
@@ -74,6 +74,10 @@ _GONE = ("08", "57P", "53300", "25P03")
 _PASSING = ("40", "55P03", "72000")
 # The login is refused, or the database is not there (any more). A pooler says so only when it has something to do.
 _REFUSED = ("28", "3D", "57P04")
+# Of these, what another user or password may get around; with a new secret both may be others. (28000 is also what
+# PostgreSQL says of an address that it lets nobody in from.) libpq hands on the text alone, in the server's language.
+_NOT_LET_IN = ("28P01", "28000")
+_OF_THE_ROLE = re.compile(r'role ".*" (?:does not exist|is not permitted to log in)|no such user', re.IGNORECASE)
 # Somebody cancelled the statement, or a limit did: on a statement, or on a transaction (since PostgreSQL 17).
 _CANCELLED = ("57014", "25P04")
 # The server has no disk or memory left, or cannot reach its files.
@@ -106,14 +110,16 @@ def connection_error(error: psycopg.Error, where: str) -> EtlError:
     return _refusal(text, where)
 
 
-def _refusal(text: str, where: str) -> SourceError:
+def _refusal(text: str, where: str, sqlstate: str | None = None) -> SourceError:
     if "password" in text or "authentication" in text:
-        return SourceError(
+        return SourceLoginError(
             f"PostgreSQL at {where} refused the login: {text}",
-            hint="Check user and password in [source] url, DATABASE_URL, PGPASSWORD or the password file.",
+            hint="Check user and password in [source] url (and password), DATABASE_URL, PGPASSWORD or the password"
+            " file.",
             of_service=True,
         )
-    return SourceError(
+    kind = SourceLoginError if sqlstate in _NOT_LET_IN or _OF_THE_ROLE.search(text) else SourceError
+    return kind(
         f"PostgreSQL at {where} refused the connection: {text}",
         hint="Check the database's name, the user's right to connect, and what the connection asks for (sslmode, ...).",
         of_service=True,
@@ -177,7 +183,7 @@ def statement_error(
         return SourceError(f"PostgreSQL at {where} failed while {doing}: {message}")
     if state is not None:
         if state.startswith(_REFUSED) or _is_lasting(message):
-            return _refusal(message, where)
+            return _refusal(message, where, state)
         if state in _CANCELLED or (state == "08P01" and message in _POOLERS_LIMIT):
             return _cancelled(error, message, where, doing)
     if state is None or state.startswith(_GONE) or _is_not_yet(message):

@@ -8,7 +8,7 @@ from etlcli.config import SECTIONS, Option, example_file, load_settings
 from etlcli.config.outline import header
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
-SECRETS = ("MY_MOMENTO_KEY", "MY_MASK_KEY")
+SECRETS = ("MY_MOMENTO_KEY", "MY_MASK_KEY", "MY_PASSWORD")
 OPTIONS = [option for section in SECTIONS.values() for option in section.options.values()]
 
 

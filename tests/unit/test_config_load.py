@@ -278,6 +278,7 @@ def test_unknown_keys_come_with_the_list_of_keys(load: Loader) -> None:
     [
         ("source", "url", "postgres://db", "postgres://db"),
         ("source", "read_timeout", "1h", 3600),
+        ("source", "password", " as it stands \n", " as it stands "),
         ("cache", "api_key", " k\n", "k"),
         ("cache", "endpoint", "a.b", "a.b"),
         ("cache", "local", "[::1]:80", "[::1]:80"),
@@ -309,7 +310,7 @@ def test_a_variable_for_every_scalar_option(load: Loader, section: str, key: str
 
 def test_no_scalar_option_is_left_out_above() -> None:
     reachable = [option for section in SECTIONS.values() for option in section.options.values() if option.environment]
-    assert len(reachable) == 21
+    assert len(reachable) == 22
     assert all(option.kind.scalar for option in reachable)
     assert not SECTIONS["tables"].options["where"].environment
 
@@ -467,8 +468,6 @@ def test_references(load: Loader, text: str, environ: dict[str, str], path: str,
         ("[source]\nurl = 'env:X'", {"X": " "}, "which is not set"),
         ("[source]\nurl = 'env:'", {}, "names no environment variable"),
         ("[source]\nurl = 'env:X'", {"X": SECRET}, "has to be a PostgreSQL address such as"),
-        ("[source]\nurl = 'ssm:/pg'", {}, "ssm:/pg is a reference that is not available in this version"),
-        ("[source]\nurl = 'secretsmanager:pg#url'", {}, "not available in this version"),
         ("", {"DATABASE_URL": f"mysql://me:{SECRET}@db"}, "DATABASE_URL has to be a PostgreSQL address"),
         ("", {"DATABASE_URL": f"postgresql+asyncpg://me:{SECRET}@db"}, "DATABASE_URL has to be a PostgreSQL address"),
     ],
@@ -496,12 +495,6 @@ def test_a_list_and_tags_are_taken_literally(load: Loader) -> None:
     settings = load("[destination]\ntags = { stage = 'env:prod' }\n[tables.m]\ncolumns = ['env:x']")
     assert settings.destination.tags == {"stage": "env:prod"}
     assert settings.tables["m"].columns == ("env:x",)
-
-
-def test_another_resolver_can_take_its_place(tmp_path: Path) -> None:
-    (tmp_path / "momento-etl.toml").write_text("[cache]\napi_key = 'ssm:/momento'\n")
-    settings = load_settings(environ={}, folder=tmp_path, resolver=lambda reference, _: f"value of {reference}")
-    assert settings.cache.api_key == "value of ssm:/momento"
 
 
 # Secrets.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from etlcli.errors import ConfigError, EtlError, SourceError, TransientError, Unavailable, UsageError
+from etlcli.errors import ConfigError, EtlError, SourceError, SourceLoginError, TransientError, Unavailable, UsageError
 from etlcli.source.translate import (
     UNREADABLE,
     connection_error,
@@ -22,21 +22,21 @@ WHERE = "db.example.org:5432/shop"
 @pytest.mark.parametrize(
     ("text", "expected", "said"),
     [
-        (AT + 'FATAL:  password authentication failed for user "x"', SourceError, "refused the login"),
+        (AT + 'FATAL:  password authentication failed for user "x"', SourceLoginError, "refused the login"),
         (AT + 'FATAL:  no pg_hba.conf entry for host "1.2.3.4", user "x"', SourceError, "refused the connection"),
         (AT + 'FATAL:  database "nosuch" does not exist', SourceError, "refused the connection"),
-        (AT + 'FATAL:  role "nosuch" does not exist', SourceError, "refused the connection"),
-        (AT + 'FATAL:  role "x" is not permitted to log in', SourceError, "refused the connection"),
+        (AT + 'FATAL:  role "nosuch" does not exist', SourceLoginError, "refused the connection"),
+        (AT + 'FATAL:  role "x" is not permitted to log in', SourceLoginError, "refused the connection"),
         # Servers speak their own language: the form tells that it was a server.
         (AT + 'ВАЖНО:  база данных "nosuch" не существует', SourceError, "refused the connection"),
         (AT + '致命错误:  数据库 "nosuch" 不存在', SourceError, "refused the connection"),
         (AT + "ERROR:  endpoint is disabled", SourceError, "refused the connection"),
-        (AT + "fe_sendauth: no password supplied", SourceError, "refused the login"),
+        (AT + "fe_sendauth: no password supplied", SourceLoginError, "refused the login"),
         (AT + "server does not support SSL, but SSL was required", SourceError, "refused the connection"),
         (AT + 'root certificate file "/x/root.crt" does not exist', SourceError, "refused the connection"),
         (AT + "SSL error: certificate verify failed", SourceError, "refused the connection"),
         (AT + "channel binding required, but SSL not in use", SourceError, "refused the connection"),
-        (AT + "authentication method requirement failed: not SCRAM", SourceError, "refused the login"),
+        (AT + "authentication method requirement failed: not SCRAM", SourceLoginError, "refused the login"),
         (AT + 'invalid integer value "abc" for connection option "keepalives_idle"', SourceError, "refused"),
         (AT + "FATAL:  the database system is starting up", Unavailable, "cannot be reached"),
         (AT + "FATAL:  the database system is not yet accepting connections", Unavailable, "cannot be reached"),
@@ -54,7 +54,7 @@ WHERE = "db.example.org:5432/shop"
         (
             AT + "FATAL:  server login has been failing, cached error: password authentication failed for user"
             ' "x" (server_login_retry)',
-            SourceError,
+            SourceLoginError,
             "refused the login",
         ),
         (
@@ -129,7 +129,7 @@ def test_a_parameter_that_psycopg_itself_minds() -> None:
         ("57014", SourceError),
         ("25P04", SourceError),
         ("57P04", SourceError),
-        ("28P01", SourceError),
+        ("28P01", SourceLoginError),
         ("3D000", SourceError),
         ("58030", SourceError),
         ("53100", SourceError),
@@ -162,7 +162,7 @@ def test_statements(state: str, expected: type[EtlError]) -> None:
         (
             "08P01",
             "server login has been failing, cached error: SASL authentication failed (server_login_retry)",
-            SourceError,
+            SourceLoginError,
         ),
         # Others call it an internal error.
         ("XX000", "Couldn't connect to compute node", Unavailable),
