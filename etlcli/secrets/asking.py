@@ -19,9 +19,11 @@ from etlcli.secrets.session import NO_CREDENTIALS, new_session, region_of, short
 
 __all__ = ["ask"]
 
+_CONNECT_SECONDS = 3
+_ANSWER_SECONDS = 5
 # botocore tries again, after 1, 2 and 4 s at most, where it is throttled (Parameter Store lets 40 requests a second
 # through, and a fleet may start at once) or not answered: half a minute in all.
-_CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
+_ATTEMPTS = 4
 
 
 class _Service(NamedTuple):
@@ -86,8 +88,13 @@ def ask(reference: Reference, surroundings: Surroundings) -> str:
     with translating(str(reference)):
         session = new_session(surroundings)
         region = region_of(session, reference.region, surroundings.region)
+    config = Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_ANSWER_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+    )
     try:
-        client = session.create_client(reference.store, region_name=region, config=_CONFIG)
+        client = session.create_client(reference.store, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(
             f"{reference}: AWS cannot be asked as it is set up ({short(error)})",
@@ -130,10 +137,16 @@ def ask(reference: Reference, surroundings: Surroundings) -> str:
 
 
 def _parameter(client: Any, reference: Reference) -> tuple[str, bool]:
-    """A parameter's value, and whether it is kept as a secret."""
+    """A parameter's value, and whether it is kept as a secret.
+
+    Raises:
+        Unavailable: Somebody else has answered.
+    """
     # A version or a label behind the name is SSM's own way to write it.
-    parameter = client.get_parameter(Name=reference.name, WithDecryption=True)["Parameter"]
-    return parameter["Value"], parameter["Type"] == "SecureString"
+    parameter = client.get_parameter(Name=reference.name, WithDecryption=True).get("Parameter", {})
+    if "Value" not in parameter:
+        raise _foreign(client, reference)
+    return parameter["Value"], parameter.get("Type") == "SecureString"
 
 
 def _secret(client: Any, reference: Reference) -> tuple[str, bool]:
@@ -141,13 +154,25 @@ def _secret(client: Any, reference: Reference) -> tuple[str, bool]:
 
     Raises:
         ConfigError: It is binary.
+        Unavailable: Somebody else has answered.
     """
     answer = client.get_secret_value(SecretId=reference.name)
-    if "SecretString" not in answer:
+    if "SecretBinary" in answer:
         raise ConfigError(
             f"{reference} is a binary secret, and has no text", hint="Store it as text (--secret-string)."
         )
+    if "SecretString" not in answer:
+        raise _foreign(client, reference)
     return answer["SecretString"], True
+
+
+def _foreign(client: Any, reference: Reference) -> Unavailable:
+    """A page of a proxy's, say, of which botocore makes an empty answer."""
+    return Unavailable(
+        f"{reference}: what answers at {client.meta.endpoint_url} is not AWS",
+        hint="Check the endpoint and, if one is set, HTTPS_PROXY.",
+        of_service=True,
+    )
 
 
 def _refusal(error: ClientError, reference: Reference, where: str) -> EtlError:

@@ -128,7 +128,8 @@ class Mortal:
 
     def send_signal(self, number: int) -> None:
         """Send it a signal; harmless where it has ended."""
-        if self.poll() is None:
+        # One that never began has no id yet, and 0 would be everybody in this group.
+        if self.pid and self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
