@@ -27,7 +27,7 @@ from etlcli.local.momento.api_keys import ApiKeys
 from etlcli.local.momento.server import MomentoServer, serve
 from tests.integration.beside import beside
 
-__all__ = ["ENDPOINT", "MomentoCell", "legacy_key", "momento_cell", "v2_key"]
+__all__ = ["ENDPOINT", "MomentoCell", "certified", "legacy_key", "momento_cell", "v2_key"]
 
 ENDPOINT = "cell-1.momento.example"
 _PIECE_BYTES = 65536
@@ -64,7 +64,8 @@ def _part(claims: Mapping[str, Any]) -> str:
 @contextmanager
 def momento_cell(folder: Path, api_keys: ApiKeys) -> Iterator[MomentoCell]:
     """Run one that lets in these keys, with a certificate that is left in a folder."""
-    tls = _certified(folder)
+    tls = certified(folder, ENDPOINT)
+    tls.set_alpn_protocols(["h2"])
 
     @asynccontextmanager
     async def serving() -> AsyncIterator[MomentoCell]:
@@ -114,11 +115,12 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-def _certified(folder: Path) -> ssl.SSLContext:
+def certified(folder: Path, host: str) -> ssl.SSLContext:
+    """Make a certificate for a host, and leave it and its key in a folder."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ENDPOINT)])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = dt.datetime.now(dt.UTC)
-    names = [x509.DNSName(ENDPOINT), x509.DNSName(f"*.{ENDPOINT}")]
+    names = [x509.DNSName(host), x509.DNSName(f"*.{host}")]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -137,5 +139,4 @@ def _certified(folder: Path) -> ssl.SSLContext:
     )
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
-    tls.set_alpn_protocols(["h2"])
     return tls

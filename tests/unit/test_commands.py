@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,18 @@ def test_a_mistyped_command_line_imports_no_sdk(arguments: tuple[str, ...]) -> N
 @pytest.mark.parametrize("command", [("run",), ("plan",), ("local",), ("local", "up"), ("state", "show")])
 def test_a_commands_own_help_imports_no_sdk(command: tuple[str, ...]) -> None:
     assert not packages(imported_by(*command, "--help", code=0)) & SDKS
+
+
+@pytest.mark.parametrize("command", [("plan", "--table", "x"), ("extract", "--table", "x"), ("load", "--table", "x")])
+def test_a_configuration_that_refers_to_no_secret_of_aws_is_settled_without_its_sdk(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    # The last thing that is looked at; what AWS keeps for other sections is not looked up.
+    file.write_text("[source]\nurl = 'env:NONE'\n[cache]\napi_key = 'env:NONE'\n[tables.y]\nmask_key = 'ssm:/x'\n")
+    modules = imported_by(*command, "--config", str(file), code=2)
+    assert "etlcli.secrets.store" in modules
+    assert not packages(modules) & {"boto3", "botocore"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
