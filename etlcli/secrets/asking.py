@@ -108,7 +108,7 @@ def ask(reference: Reference, surroundings: Surroundings) -> str:
         raise _refusal(error, reference, where) from error
     except ParamValidationError as error:
         raise ConfigError(
-            f"{reference}: this cannot be the name of an {_SERVICES[reference.store].title} ({short(error)})",
+            f"{reference}: no {_SERVICES[reference.store].title} can have this name ({short(error)})",
             hint="Check the name.",
         ) from error
     except SSLError as error:
@@ -192,7 +192,7 @@ def _refusal(error: ClientError, reference: Reference, where: str) -> EtlError:
             f"{reference}: the SSM parameter has no such version or label in {where}",
             hint="aws ssm get-parameter-history --name NAME lists them.",
         )
-    if code in _UNDECRYPTED or (code in _DENIED and "kms:" in said):
+    if code in _UNDECRYPTED or (code in _DENIED and "kms" in said.lower()):
         return ConfigError(
             f"{reference}: it may not be decrypted ({code}: {said})",
             hint=f"Allow the AWS identity in use kms:Decrypt on the key that encrypts it, besides {service.action}.",

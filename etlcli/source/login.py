@@ -76,15 +76,22 @@ def with_tls(parameters: ConnDict) -> None:
     Raises:
         ConfigError: The URL or the environment asks for less.
     """
-    asked = str(parameters.get("sslmode") or os.environ.get("PGSSLMODE") or "")
-    if asked in _WITHOUT_TLS:
+    given = str(parameters.get("sslmode") or os.environ.get("PGSSLMODE") or "")
+    if given in _WITHOUT_TLS:
         raise ConfigError(
-            f'password = "rds-iam" goes with TLS only, and sslmode={asked} may do without',
+            f'password = "rds-iam" goes with TLS only, and sslmode={given} may do without',
             hint="Take it out of the URL (or PGSSLMODE out of the environment), or ask for more than `require`:"
             " sslmode=verify-full&sslrootcert=/path/to/global-bundle.pem",
             of_service=True,
         )
-    if not asked:
+    if not given and parameters.get("service"):
+        # It may ask for more, which what is said here would undo.
+        raise ConfigError(
+            'password = "rds-iam" goes with TLS only, and the source\'s URL leaves sslmode to its service',
+            hint="Write sslmode=verify-full (or require) into the URL too.",
+            of_service=True,
+        )
+    if not given and _defaults().get("sslmode", "prefer") in _WITHOUT_TLS:
         parameters["sslmode"] = "require"
 
 

@@ -161,10 +161,22 @@ class PostgresSource:
         assert row is not None
         return connection, SnapshotRecord(row[0], time.time())
 
+    async def _made(self, token: Callable[[], str]) -> str:
+        try:
+            async with asyncio.timeout(self._deadlines.statement):
+                return await asyncio.to_thread(token)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"no token to log in to PostgreSQL at {self.description} was made"
+                f" within {self._deadlines.statement:g} s",
+                hint="See to what gives the AWS credentials (credential_process, the metadata service).",
+                of_service=True,
+            ) from error
+
     async def _connect(self) -> wire.Connection:
         address = self._conninfo
         if self._token is not None:
-            address = conninfo.make_conninfo(address, password=await asyncio.to_thread(self._token))
+            address = conninfo.make_conninfo(address, password=await self._made(self._token))
         try:
             # autocommit: the BEGIN above says what the transaction is. Poolers forbid named prepared statements.
             return await wire.Connection.connect(

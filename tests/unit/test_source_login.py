@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from pathlib import Path
+
 import pytest
 from psycopg import conninfo
 
-from etlcli.errors import ConfigError
+from etlcli.errors import ConfigError, Unavailable
 from etlcli.hidden import masked
 from etlcli.progress import Counters
+from etlcli.retry import RetryPolicy
+from etlcli.source.deadlines import Deadlines
 from etlcli.source.login import Login, login_of
 from etlcli.source.postgres import PostgresSource
 
@@ -62,6 +68,17 @@ def test_a_token_goes_with_tls_only(mode: str, monkeypatch: pytest.MonkeyPatch) 
     PostgresSource("postgresql://etl@db/shop?sslmode=verify-full", Counters(), password=no_token)
 
 
+def test_a_service_is_not_overruled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "services").write_text("[shop]\nhost=db.example.org\nuser=etl\nsslmode=verify-full\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    with pytest.raises(ConfigError, match="leaves sslmode to its service"):
+        PostgresSource("postgresql://db.example.org/shop?service=shop", Counters(), password=no_token)
+    monkeypatch.setenv("PGSERVICE", "shop")
+    source = PostgresSource("", Counters(), password=no_token)
+    assert "sslmode" not in conninfo.conninfo_to_dict(source._conninfo)
+    assert login_of({}) == Login("db.example.org", 5432, "etl")
+
+
 def test_tls_is_asked_for_unless_more_is(monkeypatch: pytest.MonkeyPatch) -> None:
     source = PostgresSource("postgresql://etl@db/shop", Counters(), password=no_token)
     assert conninfo.conninfo_to_dict(source._conninfo)["sslmode"] == "require"
@@ -87,3 +104,29 @@ def test_a_password_apart_is_taken_as_it_stands() -> None:
     source = PostgresSource("postgresql://me@db/x", Counters(), password=odd)
     assert conninfo.conninfo_to_dict(source._conninfo)["password"] == odd
     assert "pass" not in repr(source) + source.description
+
+
+def test_a_token_that_is_not_made_in_time() -> None:
+    over = threading.Event()
+
+    def token(_: Login) -> str:
+        over.wait(60)
+        return "late"
+
+    source = PostgresSource(
+        "postgresql://etl@127.0.0.1:1/shop",
+        Counters(),
+        RetryPolicy(patience=-1.0),
+        Deadlines(statement=0.01),
+        password=token,
+    )
+
+    async def main() -> None:
+        try:
+            with pytest.raises(Unavailable, match="no token to log in"):
+                async with source.snapshot():
+                    pass
+        finally:
+            over.set()
+
+    asyncio.run(main())
