@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 from psycopg import conninfo
 
-from etlcli.config import Surroundings
+from etlcli.config import Surroundings, load_settings, require
 from etlcli.config.references import parse
-from etlcli.errors import ConfigError, Unavailable
+from etlcli.errors import AuthenticationError, ConfigError, Unavailable
+from etlcli.progress import Counters
 from etlcli.secrets.store import AwsSecrets
+from etlcli.wiring import open_source
 from tests.conftest import Schema, Stack
 from tests.integration.command_line import CommandLine
 from tests.integration.vault import Vault, vault
@@ -135,6 +138,34 @@ def test_a_secret_that_was_rotated_is_read_again(store: Vault, prefix: str, monk
     assert find(wanted, here) == "before"
     find.forget()
     assert find(wanted, here) == "after"
+
+
+def test_a_process_that_lives_on_gets_in_again_after_a_rotation(
+    store: Vault, prefix: str, schema: Schema, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known(store, monkeypatch)
+    parameters = conninfo.conninfo_to_dict(schema.url)
+    right = parameters.pop("password")
+    store.parameter(f"/{prefix}/password", WRONG)
+    file = tmp_path / "config.toml"
+    file.write_text(f'[source]\nurl = "env:URL"\npassword = "ssm:/{prefix}/password"\n')
+    environ = {"URL": conninfo.make_conninfo("", **parameters), "AWS_REGION": "us-east-1"}
+    kept = AwsSecrets()
+
+    async def work() -> None:
+        settings = require(load_settings(str(file), environ=environ, resolver=kept), source=True)
+        async with open_source(settings, Counters()).snapshot():
+            pass
+
+    with pytest.raises(AuthenticationError) as caught:
+        asyncio.run(work())
+    assert WRONG not in f"{caught.value.message} {caught.value.hint}"
+    store.parameter(f"/{prefix}/password", str(right))
+    with pytest.raises(AuthenticationError):
+        asyncio.run(work())
+    kept.forget()
+    asyncio.run(work())
+    assert store.asked == [f"GetParameter /{prefix}/password"] * 2
 
 
 def known(store: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
