@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-__all__ = ["hide", "hide_environment", "hide_within", "masked"]
+__all__ = ["hide", "hide_environment", "hide_within", "masked", "passwords_within"]
 
 _MASK = "***"
 
@@ -48,10 +48,14 @@ def hide(*secrets: str | None) -> None:
 
 def hide_within(text: str | None) -> None:
     """Remember the passwords in a URL, or in a connection string as libpq takes it."""
-    if text is None:
-        return
-    hide(*(found for pattern in _IN_URLS for found in pattern.findall(text)))
-    hide(*(_ESCAPED.sub(r"\1", quoted) or plain for quoted, plain in _IN_PARAMETERS.findall(text)))
+    if text is not None:
+        hide(*passwords_within(text))
+
+
+def passwords_within(text: str) -> list[str]:
+    """Find the passwords in a URL, or in a connection string as libpq takes it."""
+    found = [password for pattern in _IN_URLS for password in pattern.findall(text)]
+    return found + [_ESCAPED.sub(r"\1", quoted) or plain for quoted, plain in _IN_PARAMETERS.findall(text)]
 
 
 def hide_environment(environ: Mapping[str, str]) -> None:

@@ -1,1 +1,1 @@
-"""The core as Lambda functions, driven by Step Functions; nothing else imports this."""
+"""The core as Lambda functions, driven by Step Functions; and ``momento-etl deploy``, which writes what deploys them."""

@@ -79,6 +79,11 @@ COMMANDS = {
     "state": Entry(
         "state", "app", "What outlives runs: watermarks of incremental jobs, leases, marks of replace jobs."
     ),
+    "deploy": Entry(
+        "deploy",
+        "deploy_command",
+        "Write what runs a job in AWS: Lambda functions, a state machine and a SAM template, ready to be built.",
+    ),
     "local": Entry(
         "local",
         "app",
