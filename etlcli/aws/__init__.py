@@ -1,1 +1,1 @@
-"""The core as Lambda functions, driven by Step Functions; and ``momento-etl deploy``, which writes what deploys them."""
+"""The core as Lambda functions, driven by Step Functions; and what ``momento-etl deploy`` deploys them with."""

@@ -35,6 +35,9 @@ _NOT_REQUIRED = {"typer", "rich"}
 # What the template takes. sam builds with the very Python that the functions get, so this one is the likeliest to do.
 _RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
 
+# Its Amazon Linux 2 has glibc 2.26, and psycopg's wheels for arm64 want 2.27.
+_NOT_ON_ARM = "python3.11"
+
 _EXAMPLE = """\
 # The functions' config. It is a part of their code, so what is secret stands elsewhere and is referred to: in Parameter
 # Store ("ssm:/NAME", a SecureString) or in Secrets Manager ("secretsmanager:NAME#FIELD"). The region is the stack's.
@@ -187,13 +190,12 @@ def _copy_module(module: Path, target: Path) -> None:
 
 
 def _sam_config(deployment: Deployment) -> str:
-    runtime = f"python3.{sys.version_info.minor}"
-    building = {"Runtime": runtime} if runtime in _RUNTIMES else {}
+    building = _building(f"python3.{sys.version_info.minor}")
     region = [] if deployment.region is None else [f"region = {json.dumps(deployment.region)}"]
     return "\n".join(
         [
-            "# What sam build and sam deploy are called with. Parameters are the template's; Architecture and Runtime,",
-            "# where they are given, have to be the same in both.",
+            "# What sam build and sam deploy are called with. Parameters are the template's; Architecture and Runtime",
+            "# have to be the same in both.",
             "version = 0.1",
             "",
             "[default.global.parameters]",
@@ -201,16 +203,21 @@ def _sam_config(deployment: Deployment) -> str:
             *region,
             "",
             "[default.build.parameters]",
-            f"parameter_overrides = {_overrides({'Architecture': 'arm64', **building})}",
+            f"parameter_overrides = {_overrides(building)}",
             "",
             "[default.deploy.parameters]",
             'capabilities = "CAPABILITY_IAM"',
             "confirm_changeset = true",
             "resolve_s3 = true",
-            f"parameter_overrides = {_overrides({'Architecture': 'arm64', **building, **deployment.parameters})}",
+            f"parameter_overrides = {_overrides({**building, **deployment.parameters})}",
             "",
         ]
     )
+
+
+def _building(this_python: str) -> dict[str, str]:
+    runtime = this_python if this_python in _RUNTIMES else _RUNTIMES[-1]
+    return {"Architecture": "x86_64" if runtime == _NOT_ON_ARM else "arm64", "Runtime": runtime}
 
 
 def _overrides(parameters: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ not, they are skipped.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import subprocess
@@ -21,6 +22,12 @@ from tests.integration.command_line import CommandLine
 SAM_VERSION = "1.170.0"
 SAM_VARIABLE = "MOMENTO_ETL_TEST_SAM"
 SAM_SECONDS = 600
+
+HOST = {
+    "Architecture": {"aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+    "Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}",
+}
+"""The template's parameters that make what this machine can run."""
 
 Sam = Callable[..., str]
 """Runs ``sam`` in a folder with some words, which have to succeed, and gives what it said."""
@@ -84,12 +91,17 @@ def built_artifact(sam: Sam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     All five functions have the same code, so that one is enough. The config in it is an example, all comments: who
     runs it may write another one, in a copy.
     """
-    folder = tmp_path_factory.mktemp("built")
-    CommandLine({}, folder)("deploy", "--out", "out", "--quiet")
-    machine = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    overrides = f"Architecture={machine} Runtime={runtime} Table=movies DestinationTable=movies"
-    sam(folder / "out", "build", "Plan", "--parameter-overrides", overrides)
-    built = folder / "out" / ".aws-sam" / "build" / "Plan"
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # which all workers share
+    out = root / "built" / "out"
+    built = out / ".aws-sam" / "build" / "Plan"
+    with (root / "built.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            out.parent.mkdir(exist_ok=True)
+            CommandLine({}, out.parent)("deploy", "--out", "out", "--force", "--quiet")
+            overrides = " ".join(f"{name}={value}" for name, value in HOST.items())
+            sam(out, "build", "Plan", "--parameter-overrides", overrides)
     assert (built / "etlcli" / "aws").is_dir()
     return built

@@ -197,7 +197,7 @@ def test_a_schedule_starts_the_job_and_can_rest() -> None:
     (schedule,) = Template(PATH, given).resources("AWS::Scheduler::Schedule").values()
     assert schedule["ScheduleExpression"] == "rate(1 day)"
     assert schedule["State"] == "DISABLED"
-    assert json.loads(schedule["Target"]["Input"]) == {"table": "Órdenes del día"}
+    assert json.loads(schedule["Target"]["Input"]) == {"table": "Órdenes del día", "concurrency": 8}
     assert not Template(PATH, BARE).resources("AWS::Scheduler::Schedule")
 
 
