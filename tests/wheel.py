@@ -18,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 NEEDED = (
     "etlcli/py.typed",
+    "etlcli/aws/template.yaml",
+    "etlcli/aws/state_machine.asl.json",
     "etlcli/local/sample/movies.csv",
     "etlcli/local/sample/movies.sql",
     "etlcli/local/sample/SOURCE.md",
@@ -59,6 +61,7 @@ def main() -> None:
         if not Path(imported).is_relative_to(site):
             sys.exit(f"{imported} was used in place of the wheel")
         try:
+            momento_etl("deploy", "--out", "aws", "--table", "movies", "--quiet")
             summary = json.loads(momento_etl("run", "--local", "--table", "movies", "--output", "json", "--quiet"))
         finally:
             momento_etl("local", "down", "--purge", "--quiet")

@@ -26,7 +26,13 @@ MAX_ZIPPED_BYTES = 50_000_000
 MAX_UNZIPPED_BYTES = 250_000_000
 """What it takes at all of what is in the zip (the same page)."""
 
-SDKS = ("momento", "psycopg", "boto3")
+EVERYTHING_USED = "import " + ", ".join(
+    [
+        *("etlcli.aws.handlers", "etlcli.wiring", "etlcli.pipeline", "etlcli.source.postgres", "etlcli.cache.momento"),
+        *("etlcli.sink.dynamodb", "etlcli.sink.state", "etlcli.encoding", "uvloop", "orjson", "zstandard"),
+    ]
+)
+"""What a first call has imported when it is over."""
 
 ASL_VARIABLE = "MOMENTO_ETL_TEST_ASL_VALIDATOR"
 ASL_VERSION = "4.0.0"
@@ -146,15 +152,9 @@ def imported(artifact: Path, statement: str) -> dict[str, str | None]:
 
 def test_it_is_whole(built_artifact: Path) -> None:
     handlers = " or ".join(f"not callable(handlers.{name})" for name in FUNCTIONS.values())
-    everything = "; ".join(
-        [
-            f"import etlcli.aws.handlers as handlers; assert not ({handlers})",
-            "import etlcli.pipeline, etlcli.wiring, etlcli.cache.momento, etlcli.sink.dynamodb, etlcli.sink.state",
-            "import etlcli.source.postgres, etlcli.config, etlcli.encoding, uvloop, orjson, zstandard",
-        ]
-    )
-    modules = imported(built_artifact, everything)
-    assert {"momento", "psycopg", "psycopg_binary", "boto3", "aiohttp"} <= modules.keys()
+    look = f"import etlcli.aws.handlers as handlers; assert not ({handlers})"
+    modules = imported(built_artifact, f"{EVERYTHING_USED}; {look}")
+    assert {"momento", "psycopg", "psycopg_binary", "boto3", "aiohttp", "uvloop", "zstandard"} <= modules.keys()
     standard = Path(os.__file__).parent
     for name, file in modules.items():
         if file is not None:
@@ -163,8 +163,8 @@ def test_it_is_whole(built_artifact: Path) -> None:
             assert "site-packages" not in file, (name, file)
 
 
-def test_a_handler_imports_nothing_that_no_function_needs(built_artifact: Path) -> None:
-    modules = imported(built_artifact, "import etlcli.aws.handlers")
+def test_no_function_imports_what_none_needs(built_artifact: Path) -> None:
+    modules = imported(built_artifact, EVERYTHING_USED)
     packages = {name.partition(".")[0] for name in modules}
     assert not packages & {"typer", "click", "rich", "moto", "pandas", "numpy", "pydantic", "pkg_resources", "pytest"}
     assert not [name for name in modules if name.startswith(("etlcli.cli", "etlcli.local", "etlcli.aws.deploying"))]
@@ -172,8 +172,10 @@ def test_a_handler_imports_nothing_that_no_function_needs(built_artifact: Path) 
     assert not modules.keys() & {"distutils", "doctest", "pdb", "tkinter", "unittest.mock", "lib2to3"}
 
 
-def test_a_handler_does_not_import_many_more_modules_than_the_sdks_do(built_artifact: Path) -> None:
-    """How long it takes is measured by ``python -m tests.bench startup``: this holds what it follows from."""
-    own = imported(built_artifact, "import etlcli.aws.handlers")
-    sdks = imported(built_artifact, f"import {', '.join(SDKS)}")
-    assert len(own) < 1.4 * len(sdks), sorted(own.keys() - sdks.keys())
+def test_it_imports_few_modules_more_than_the_sdks_do(built_artifact: Path) -> None:
+    """What the time follows from; that is measured by ``python -m tests.bench startup``."""
+    sdks = imported(built_artifact, "import momento, psycopg, boto3")
+    alone = imported(built_artifact, "import etlcli.aws.handlers")
+    assert len(alone) < len(sdks), sorted(alone)
+    own = imported(built_artifact, EVERYTHING_USED)
+    assert len(own) < 1.5 * len(sdks), sorted(own.keys() - sdks.keys())

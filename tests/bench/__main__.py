@@ -8,7 +8,7 @@ Everything runs on this machine: an embedded PostgreSQL, a Momento-compatible se
     memory    peak memory and time a row, for 10,000 to 2,000,000 rows
     latency   the product where a write takes 50 ms
     limits    the product under the limits of a Momento account on demand
-    startup   how long --help takes
+    startup   how long --help takes, and importing the Lambda handlers
     all       all of these
 """
 

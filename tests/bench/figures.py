@@ -147,9 +147,18 @@ def _limits(figures: Mapping[str, Any]) -> str:
 
 def _startup(figures: Mapping[str, Any]) -> str:
     seconds = figures["seconds"]
-    return (
+    text = (
         f"`momento-etl --help` takes {seconds['help'] * 1000:.0f} ms, `python -c 'import typer, rich'`"
         f" {seconds['imports'] * 1000:.0f} ms: {figures['help_times_imports']:.1f} times that."
+    )
+    # What was kept before there were handlers has no figures of them.
+    if "handlers" not in seconds:
+        return text
+    return (
+        f"{text} Importing the Lambda handlers takes {seconds['handlers'] * 1000:.0f} ms, with all that a first call"
+        f" imports {seconds['adapters'] * 1000:.0f} ms, and `python -c 'import momento, psycopg, boto3'`"
+        f" {seconds['sdks'] * 1000:.0f} ms: {figures['handlers_times_sdks']:.1f} and"
+        f" {figures['adapters_times_sdks']:.1f} times that."
     )
 
 
