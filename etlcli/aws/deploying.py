@@ -138,6 +138,8 @@ def _installed(name: str) -> str | None:
 
 
 def _check_folder(folder: Path, *, force: bool) -> None:
+    if folder.resolve().is_relative_to(_PACKAGE.resolve()):
+        raise UsageError(f"{folder} is in the package that is to be copied", hint="Choose another folder with --out.")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is no folder", hint="Choose another one with --out.")
     if not force and folder.is_dir() and any(folder.iterdir()):

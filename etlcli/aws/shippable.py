@@ -12,6 +12,7 @@ from etlcli.config.outline import header
 from etlcli.config.problems import Problem, as_error
 from etlcli.config.references import is_reference
 from etlcli.config.schema import SECTIONS, Option
+from etlcli.errors import ConfigError
 from etlcli.hidden import passwords_within
 
 __all__ = ["Written", "check_shippable", "written_values"]
@@ -62,6 +63,8 @@ def check_shippable(path: Path) -> str:
         ConfigError: It cannot be read; or it has a secret in it, comments included; or it asks for what a function does
             not have: variables of the environment, profiles. All of these are in one message, and none is shown.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is no file that could be copied", hint="Put the config into a file of its own.")
     document = read_file(path)
     problems = [problem for written in written_values(document) if (problem := _problem(document, written))]
     text = path.read_text(encoding="utf-8-sig")

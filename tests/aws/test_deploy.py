@@ -304,6 +304,14 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         deploy(file, Deployment())
     with pytest.raises(TerminalError, match="cannot be written: Not a directory"):
         deploy(file / "below", Deployment())
+    with pytest.raises(UsageError, match="is in the package"):
+        deploy(PACKAGE / "out", Deployment())
+    assert not (PACKAGE / "out").exists()
+
+
+def test_a_config_that_can_be_read_only_once_is_refused(deploying: CommandLine) -> None:
+    failed = deploying.fails("deploy", "--out", "out", "--config", "/dev/stdin", code=2)
+    assert "no file that could be copied" in failed.json["error"]["message"]
 
 
 def test_a_package_that_is_not_installed_cannot_say_what_it_needs(
