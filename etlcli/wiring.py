@@ -5,12 +5,15 @@ Each SDK is imported only by what needs it: a ``load`` never pays for psycopg.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from etlcli.config import RDS_IAM, JobOptions, Settings, SourceSettings, momento_access, used
+from etlcli.config import RDS_IAM, Half, JobOptions, Settings, SourceSettings, momento_access, used
+from etlcli.doctor import Checkup
 from etlcli.encoding import EncodingOptions, Recipe, ShapeOptions, load_transform
 from etlcli.hidden import hide
+from etlcli.model import Job, Selection
 from etlcli.ports import Source, StateStore
 from etlcli.progress import Counters
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from etlcli.sink.settings import DynamoDBSettings
     from etlcli.source.login import TokenMaker
 
-__all__ = ["open_cache", "open_sink", "open_source", "open_state", "recipe_of"]
+__all__ = ["checkup_of", "open_cache", "open_sink", "open_source", "open_state", "recipe_of", "state_checkup"]
 
 # moto takes any credentials, and botocore signs with none. Never the user's own, which are no toy's business. It is so
 # short that nobody takes it for a secret which has to be hidden.
@@ -89,6 +92,53 @@ def open_state(
     from etlcli.sink.state import DynamoDBState
 
     return DynamoDBState(_dynamodb(settings), settings.state.table, counters)
+
+
+def checkup_of(half: Half, settings: Settings, jobs: Sequence[Job], counters: Counters) -> Checkup:
+    """Build what ``doctor`` looks at one of the services with.
+
+    Args:
+        half: Which service.
+        settings: The configuration, which has what it takes to reach it.
+        jobs: The jobs that are to be able to run.
+        counters: Where calls are counted.
+
+    Raises:
+        ConfigError: The source's URL is malformed.
+    """
+    match half:
+        case "source":
+            return _source_checkup(settings, {job.name: job.selection for job in jobs}, counters)
+        case "cache":
+            own = [] if settings.cache.name is None else [settings.cache.name]
+            return _cache_checkup(settings, list(dict.fromkeys(job.cache for job in jobs)) or own, counters)
+        case "destination":
+            from etlcli.sink.checkup import examine_sink
+
+            tables = list(dict.fromkeys(job.destination for job in jobs))
+            return lambda: examine_sink(_dynamodb(settings), tables, counters)
+
+
+def state_checkup(settings: Settings, counters: Counters) -> Checkup:
+    """Build what ``doctor`` looks at the state table with."""
+    from etlcli.sink.checkup import examine_state
+
+    return lambda: examine_state(_dynamodb(settings), settings.state.table, counters)
+
+
+def _source_checkup(settings: Settings, selections: Mapping[str, Selection], counters: Counters) -> Checkup:
+    from etlcli.source.checkup import PATIENCE, examine_source
+    from etlcli.source.postgres import PostgresSource
+
+    source = PostgresSource((settings.source or SourceSettings()).url, counters, PATIENCE)
+    return lambda: examine_source(source, selections)
+
+
+def _cache_checkup(settings: Settings, names: Sequence[str], counters: Counters) -> Checkup:
+    from etlcli.cache.checkup import PATIENCE, ProbedCache, examine_cache
+
+    access = momento_access(settings)
+    return lambda: examine_cache(lambda name: ProbedCache(access, name, counters, PATIENCE), names)
 
 
 def recipe_of(options: JobOptions) -> Recipe:

@@ -37,7 +37,7 @@ from etlcli.hidden import hide, masked
 from etlcli.progress import Counters
 from etlcli.retry import DEFAULT_POLICY, FIRST_CONTACT_SECONDS, RetryPolicy
 
-__all__ = ["CALL_SECONDS", "MAX_ITEM_BYTES", "MomentoCache"]
+__all__ = ["CALL_SECONDS", "MAX_ITEM_BYTES", "MomentoCache", "Request"]
 
 CALL_SECONDS = 15.0
 """The deadline of one call: a 256 KB chunk over a slow line takes seconds, and the SDK's presets for regions and Lambda
@@ -75,7 +75,7 @@ def credential_provider(access: MomentoAccess) -> CredentialProvider:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class Request:
     """What is asked of Momento.
 
     Attributes:
@@ -170,7 +170,7 @@ class MomentoCache:
         """Make the cache if it is missing; answer whether it was made now. Costs one metered operation."""
         try:
             response = await self._call(
-                _Request("creating it", lambda client: client.create_cache(self._name), creating=True)
+                Request("creating it", lambda client: client.create_cache(self._name), creating=True)
             )
         except NotAllowedError:
             # A key for data alone may not make caches, and need not where it is there already.
@@ -190,7 +190,7 @@ class MomentoCache:
     async def get(self, key: str) -> bytes | None:
         """The value under a key, or None for a miss. Costs its size in metered operations, a miss that of its key."""
         response = await self._call(
-            _Request(f"reading {key}", lambda client: client.get(self._name, key), key, cost=None)
+            Request(f"reading {key}", lambda client: client.get(self._name, key), key, cost=None)
         )
         return response.value_bytes if isinstance(response, CacheGet.Hit) else None
 
@@ -199,13 +199,13 @@ class MomentoCache:
         ttl = timedelta(seconds=ttl_seconds)
         size = len(value)
         await self._call(
-            _Request(f"storing {key}", lambda client: client.set(self._name, key, value, ttl), key, metered(size), size)
+            Request(f"storing {key}", lambda client: client.set(self._name, key, value, ttl), key, metered(size), size)
         )
 
     async def get_dictionary(self, key: str) -> dict[str, bytes] | None:
         """The fields of a dictionary, or None for a miss. Each costs its size in metered operations."""
         response = await self._call(
-            _Request(f"reading {key}", lambda client: client.dictionary_fetch(self._name, key), key, cost=None)
+            Request(f"reading {key}", lambda client: client.dictionary_fetch(self._name, key), key, cost=None)
         )
         if not isinstance(response, CacheDictionaryFetch.Hit):
             return None
@@ -221,7 +221,7 @@ class MomentoCache:
         ttl = CollectionTtl(timedelta(seconds=ttl_seconds), refresh_ttl=True)
         sizes = [len(value) for value in fields.values()]
         await self._call(
-            _Request(
+            Request(
                 f"storing {key}",
                 lambda client: client.dictionary_set_fields(self._name, key, fields, ttl=ttl),
                 key,
@@ -233,9 +233,9 @@ class MomentoCache:
     async def delete(self, key: str) -> None:
         """Remove a key; harmless where it is not there. Costs its size in metered operations."""
         cost = metered(len(key.encode()))
-        await self._call(_Request(f"removing {key}", lambda client: client.delete(self._name, key), key, cost))
+        await self._call(Request(f"removing {key}", lambda client: client.delete(self._name, key), key, cost))
 
-    async def _call(self, request: _Request) -> Response:
+    async def _call(self, request: Request) -> Response:
         """Send a request when its turn has come, and again while that can help.
 
         Returns:
@@ -273,7 +273,7 @@ class MomentoCache:
             if sent is None or not is_throttled:  # the pace holds the others back
                 await self._sleep(pause)
 
-    async def _attempt(self, request: _Request, sent: Sent | None) -> Response:
+    async def _attempt(self, request: Request, sent: Sent | None) -> Response:
         """Send a request once, and count it."""
         client = self._client
         assert client is not None, "the cache is used inside its context"
@@ -310,7 +310,7 @@ class MomentoCache:
             self._pace.succeed(sent, cost)
         return response
 
-    def _cost(self, request: _Request, response: Response) -> int:
+    def _cost(self, request: Request, response: Response) -> int:
         """What a call did cost; and, as far as this one tells, what the next of its kind will."""
         match response:
             case CacheGet.Hit():
@@ -327,12 +327,12 @@ class MomentoCache:
 
     async def _lets_small_calls_through(self) -> bool:
         """Whether a call that costs 1 gets through just now."""
-        request = _Request("asking for little", lambda client: client.get(self._name, _NO_KEY), _NO_KEY)
+        request = Request("asking for little", lambda client: client.get(self._name, _NO_KEY), _NO_KEY)
         try:
             await self._attempt(request, None)
         except EtlError:
             return False
         return True
 
-    def _text(self, request: _Request, what: str) -> str:
+    def _text(self, request: Request, what: str) -> str:
         return f"Momento failed for {self._where} while {request.doing}: {what}"

@@ -76,6 +76,9 @@ COMMANDS = {
         "history",
         "Show past runs, the newest first: when, how long, how many rows, and how they ended.",
     ),
+    "doctor": Entry(
+        "doctor", "doctor", "Look at each service: reachable, login, allowed, version, limits; and each failure's cure."
+    ),
     "state": Entry(
         "state", "app", "What outlives runs: watermarks of incremental jobs, leases, marks of replace jobs."
     ),

@@ -134,15 +134,27 @@ def transfer(
     raise typer.Exit(exit_code(summary, error, signal_number))
 
 
-def answer(command: str, output: Output, work: Callable[[Report], dict[str, Any]], *, job: str = "") -> NoReturn:
+def answer(
+    command: str,
+    output: Output,
+    work: Callable[[Report], dict[str, Any]],
+    *,
+    job: str = "",
+    failing: dict[str, Any] | None = None,
+) -> NoReturn:
     """Run a command that answers with an object of its own, or with an error, and exit.
 
-    ``work`` prints the text for people itself; what it returns is printed where JSON is asked for, over the fields that
-    every command's object has.
+    Args:
+        command: Its name.
+        output: How it speaks.
+        work: Prints the text for people itself; what it returns is printed where JSON is asked for, over the fields
+            that every command's object has.
+        job: What it was called for, until the report knows better.
+        failing: What is printed in its place where it fails, as far as it is there by then.
     """
     report = Report(job)
     started = time.monotonic()
-    answered: dict[str, Any] = {}
+    answered = failing if failing is not None else {}
     error: BaseException | None = None
     signal_number: int | None = None
     try:

@@ -131,6 +131,27 @@ class PostgresSource:
         async with self.snapshot() as snapshot:
             return await snapshot.tables(schema)
 
+    async def pools_transactions(self) -> bool:
+        """Whether connections share a server's session, each for one transaction at a time, as poolers let them.
+
+        Two connections are made, and each asks which process of the server works for it. A server has one for each; a
+        pooler that hands out whole sessions, too; one that hands them out by the transaction takes the one that was
+        used last, which is the same. True is certain, then; False is not, where others use the pooler too.
+        """
+        processes = []
+        async with AsyncExitStack() as opened:
+            for _ in range(2):
+                connection = await self._connect()
+                opened.push_async_callback(wire.hang_up, connection, self._deadlines.parting)
+                try:
+                    async with asyncio.timeout(self._deadlines.parting):
+                        processes.append(await wire.run(connection, b"select pg_backend_pid()"))
+                except psycopg.Error as error:
+                    raise statement_error(error, self.description, "looking for a pooler") from error
+                except TimeoutError:
+                    return False  # a pool of sessions that has none left
+        return processes[0] == processes[1]
+
     async def _open(self) -> tuple[wire.Connection, SnapshotRecord]:
         # One attempt, from the connection to the snapshot: a pooler answers first, and reaches its database only then.
         connection = await self._connect()

@@ -20,6 +20,7 @@ from etlcli.source import catalog, wire
 from etlcli.source.deadlines import Deadlines
 from etlcli.source.key_expressions import key_expressions
 from etlcli.source.ranges import is_within
+from etlcli.source.server import Server, describe_server
 from etlcli.source.since import example_of, finite, is_since, typed
 from etlcli.source.text import sendable, statement_of
 from etlcli.source.translate import UNREADABLE, no_answer, silence, statement_error, unreadable
@@ -47,6 +48,11 @@ class PostgresSnapshot:
         """List a schema's base tables by name."""
         async with self._asking("looking at the schema", reading=False):
             return await catalog.list_tables(self._connection, sendable(schema, "the schema's name"), self._where)
+
+    async def server(self) -> Server:
+        """Ask the server about itself and this connection."""
+        async with self._asking("asking about the server", reading=False):
+            return await describe_server(self._connection)
 
     async def describe(self, selection: Selection) -> Relation:
         """Look up columns, types, keys and size of what is selected, and have PostgreSQL check that it can be read.
