@@ -79,6 +79,9 @@ COMMANDS = {
     "doctor": Entry(
         "doctor", "doctor", "Look at each service: reachable, login, allowed, version, limits; and each failure's cure."
     ),
+    "init": Entry(
+        "init", "init", "Write a config file: from what the environment has, and from what is answered or given."
+    ),
     "state": Entry(
         "state", "app", "What outlives runs: watermarks of incremental jobs, leases, marks of replace jobs."
     ),
@@ -86,6 +89,11 @@ COMMANDS = {
         "deploy",
         "deploy_command",
         "Write what runs a job in AWS: Lambda functions, a state machine and a SAM template, ready to be built.",
+    ),
+    "schema": Entry(
+        "schema",
+        "app",
+        "JSON Schemas (draft 2020-12): of what commands print with --output json, and of the config file.",
     ),
     "local": Entry(
         "local",

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tests.conftest import Stack
+from tests.published import refuse_misfit
 
 if TYPE_CHECKING:
     from tests.integration.mortal import Mortal, Mortals
@@ -84,6 +85,7 @@ class Result:
             raise AssertionError(f"{error}, in {len(self.out)} characters that end so: {self.out[-200:]}") from None
         assert isinstance(answer, dict)
         assert answer.keys() >= SUMMARY_FIELDS, SUMMARY_FIELDS - answer.keys()
+        refuse_misfit(answer)
         return answer
 
     def __str__(self) -> str:

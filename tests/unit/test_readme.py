@@ -35,7 +35,7 @@ def test_its_exit_codes_are_the_programs() -> None:
 
 def test_the_files_it_names_exist() -> None:
     (layout,) = re.findall(r"```\netlcli/\n(.*?)```", README, re.DOTALL)
-    named = re.findall(r"([a-z]+(?:\.py|/))", layout)
+    named = re.findall(r"([a-z_]+(?:\.py|/))", layout)
     assert len(named) > 10
     for name in named:
         assert (ROOT / "etlcli" / name).exists() or (ROOT / name).exists(), name
