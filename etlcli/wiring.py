@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from etlcli.sink.settings import DynamoDBSettings
     from etlcli.source.login import TokenMaker
 
-__all__ = ["checkup_of", "open_cache", "open_sink", "open_source", "open_state", "recipe_of", "state_checkup"]
+__all__ = [
+    "checkup_of",
+    "open_cache",
+    "open_sink",
+    "open_source",
+    "open_state",
+    "recipe_of",
+    "state_checkup",
+    "tables_to_offer",
+]
 
 # moto takes any credentials, and botocore signs with none. Never the user's own, which are no toy's business. It is so
 # short that nobody takes it for a secret which has to be hidden.
@@ -117,6 +126,13 @@ def checkup_of(half: Half, settings: Settings, jobs: Sequence[Job], counters: Co
 
             tables = list(dict.fromkeys(job.destination for job in jobs))
             return lambda: examine_sink(_dynamodb(settings), tables, counters)
+
+
+def tables_to_offer(settings: Settings, seconds: float, at_most: int) -> list[str]:
+    """List tables of the source for a shell to offer; whatever goes wrong is raised as it is."""
+    from etlcli.source.offer import tables_to_offer as ask
+
+    return ask((settings.source or SourceSettings()).url, seconds, at_most)
 
 
 def state_checkup(settings: Settings, counters: Counters) -> Checkup:

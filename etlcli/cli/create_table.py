@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from etlcli.cli import options
+from etlcli.cli import complete, options
 from etlcli.cli.execute import answer, settle
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.running import run_async
@@ -18,7 +18,12 @@ __all__ = ["create_table"]
 
 
 def create_table(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A job; or, where none is called so, a table.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A job; or, where none is called so, a table.", autocompletion=complete.tables
+        ),
+    ],
     query: options.Query = None,
     columns: options.Columns = None,
     key: options.KeyColumns = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from etlcli.cli import options
+from etlcli.cli import complete, options
 from etlcli.cli.execute import answer, settle
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.render import history_table, past_run_text
@@ -26,7 +26,9 @@ _Ask: TypeAlias = Callable[[Callable[[StateStore], Awaitable[Any]]], Any]
 
 
 def history(
-    name: Annotated[str | None, typer.Argument(metavar="JOB", help="One job. Left out: all of them.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="JOB", help="One job. Left out: all of them.", autocompletion=complete.jobs)
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most N runs.")] = 20,
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="RUN", help="This run, with all that is known of it.")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from etlcli.cli import options
+from etlcli.cli import complete, options
 from etlcli.cli.execute import answer
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.config import load_settings
@@ -83,7 +83,12 @@ CacheName: TypeAlias = Annotated[
 Tables: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--table", "-t", metavar="NAME", help="A table that becomes a job. Can be repeated.", rich_help_panel=_PANEL
+        "--table",
+        "-t",
+        metavar="NAME",
+        help="A table that becomes a job. Can be repeated.",
+        autocompletion=complete.tables,
+        rich_help_panel=_PANEL,
     ),
 ]
 File: TypeAlias = Annotated[

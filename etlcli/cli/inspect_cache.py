@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from etlcli.cli import options
+from etlcli.cli import complete, options
 from etlcli.cli.execute import answer, settle
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.render import inspection_text, item_table, rejects_table
@@ -27,7 +27,12 @@ _Ask: TypeAlias = Callable[[Callable[[Cache], Awaitable[Any]]], Any]
 
 
 def inspect_cache(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A job; or, where none is called so, a cache.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A job; or, where none is called so, a cache.", autocompletion=complete.jobs
+        ),
+    ],
     row: Annotated[
         str | None, typer.Option("--row", metavar="KEY", help="One row, by its key: HASH, or HASH,RANGE.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from etlcli.cli import options
+from etlcli.cli import complete, options
 from etlcli.cli.execute import answer
 from etlcli.cli.help import Command, Group
 from etlcli.cli.output import Output, OutputFormat
@@ -36,7 +36,11 @@ app = typer.Typer(
 def up(
     output: options.OutputOption = OutputFormat.TEXT, quiet: options.Quiet = False, verbose: options.Verbose = False
 ) -> None:
-    """Start what does not run, in the background. It stays until `local down`."""
+    """Start what does not run, in the background. It stays until `local down`.
+
+    Example:
+      momento-etl local up
+    """
     speaker = Output(output, quiet=quiet, verbose=verbose)
 
     def work(_report: Report) -> dict[str, Any]:
@@ -55,7 +59,11 @@ def down(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Stop what runs. Cache and DynamoDB tables are gone with it; PostgreSQL's data stays, but for --purge."""
+    """Stop what runs. Cache and DynamoDB tables are gone with it; PostgreSQL's data stays, but for --purge.
+
+    Example:
+      momento-etl local down --purge
+    """
     speaker = Output(output, quiet=quiet, verbose=verbose)
 
     def work(_report: Report) -> dict[str, Any]:
@@ -75,7 +83,11 @@ def down(
 def status(
     output: options.OutputOption = OutputFormat.TEXT, quiet: options.Quiet = False, verbose: options.Verbose = False
 ) -> None:
-    """Show each part: whether it answers, its port, process and log."""
+    """Show each part: whether it answers, its port, process and log.
+
+    Example:
+      momento-etl local status
+    """
     speaker = Output(output, quiet=quiet, verbose=verbose)
     answer("local status", speaker, lambda _report: _status(speaker))
 
@@ -90,7 +102,13 @@ def momento(
         ),
     ] = "127.0.0.1",
     limits: Annotated[
-        str, typer.Option("--limits", metavar="WHICH", help="none, or on-demand: those of a new account.")
+        str,
+        typer.Option(
+            "--limits",
+            metavar="WHICH",
+            help="none, or on-demand: those of a new account.",
+            autocompletion=complete.words("none", "on-demand"),
+        ),
     ] = "none",
     limit: Annotated[
         list[str] | None,

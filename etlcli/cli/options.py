@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from etlcli.cli import complete
 from etlcli.cli.output import OutputFormat
 
 __all__ = [
@@ -53,7 +54,14 @@ _OUTPUT = "Output"
 
 Table: TypeAlias = Annotated[
     str | None,
-    typer.Option("--table", "-t", metavar="NAME", help="The table, or a job of the config.", rich_help_panel=_JOB),
+    typer.Option(
+        "--table",
+        "-t",
+        metavar="NAME",
+        help="The table, or a job of the config.",
+        autocompletion=complete.tables,
+        rich_help_panel=_JOB,
+    ),
 ]
 Tables: TypeAlias = Annotated[
     list[str] | None,
@@ -62,6 +70,7 @@ Tables: TypeAlias = Annotated[
         "-t",
         metavar="NAME",
         help="The table, or a job of the config. Several: one after the other.",
+        autocompletion=complete.tables,
         rich_help_panel=_JOB,
     ),
 ]
@@ -108,6 +117,7 @@ Mode: TypeAlias = Annotated[
         metavar="MODE",
         help="upsert: put whole items; attributes that others added to the same item are gone. replace: also remove"
         " items that this job wrote and whose rows are gone. \\[default: upsert]",
+        autocompletion=complete.words("upsert", "replace"),
         rich_help_panel=_JOB,
     ),
 ]
@@ -172,6 +182,7 @@ SchemaContract: TypeAlias = Annotated[
         "--schema-contract",
         metavar="CONTRACT",
         help="Where columns changed since the last run: evolve goes on, freeze fails. \\[default: evolve]",
+        autocompletion=complete.words("evolve", "freeze"),
         rich_help_panel=_JOB,
     ),
 ]
@@ -181,6 +192,7 @@ Unrepresentable: TypeAlias = Annotated[
         "--on-unrepresentable",
         metavar="ACTION",
         help="Numbers that DynamoDB cannot hold: reject the row, write a string, or fail. \\[default: reject]",
+        autocompletion=complete.words("reject", "string", "fail"),
         rich_help_panel=_JOB,
     ),
 ]

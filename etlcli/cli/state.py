@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from etlcli.cli import options
+from etlcli.cli import complete, options
 from etlcli.cli.execute import answer, settle
 from etlcli.cli.help import Command, Group
 from etlcli.cli.output import Output, OutputFormat
@@ -32,7 +32,9 @@ app = typer.Typer(
 
 @app.command(cls=Command)
 def show(
-    name: Annotated[str | None, typer.Argument(metavar="JOB", help="One job. Left out: all of them.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="JOB", help="One job. Left out: all of them.", autocompletion=complete.jobs)
+    ] = None,
     config: options.Config = None,
     local: options.Local = False,
     output: options.OutputOption = OutputFormat.TEXT,
@@ -69,7 +71,7 @@ def show(
 
 @app.command(cls=Command)
 def reset(
-    name: Annotated[str, typer.Argument(metavar="JOB", help="The incremental job.")],
+    name: Annotated[str, typer.Argument(metavar="JOB", help="The incremental job.", autocompletion=complete.jobs)],
     config: options.Config = None,
     local: options.Local = False,
     output: options.OutputOption = OutputFormat.TEXT,

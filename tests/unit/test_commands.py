@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +72,33 @@ def test_a_configuration_that_refers_to_no_secret_of_aws_is_settled_without_its_
     modules = imported_by(*command, "--config", str(file), code=2)
     assert "etlcli.secrets.store" in modules
     assert not packages(modules) & {"boto3", "botocore"}
+
+
+@pytest.mark.parametrize("words", ["momento-etl ", "momento-etl run --", "momento-etl local "])
+def test_a_completion_imports_no_sdk(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_MOMENTO_ETL_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    assert not packages(imported_by(code=0)) & SDKS
+
+
+def leaves() -> Iterator[tuple[str, Any]]:
+    """All commands that do something, by what they are called with."""
+    for name in COMMANDS:
+        command = COMMANDS[name].load(name)
+        for called, each in getattr(command, "commands", {"": command}).items():
+            yield f"{name} {called}".strip(), each
+
+
+@pytest.mark.parametrize(("name", "command"), [pytest.param(*each, id=each[0]) for each in leaves()])
+def test_every_command_has_examples_of_itself_and_a_word_on_each_option(name: str, command: Any) -> None:
+    _, _, examples = command.help.rpartition("Example")
+    lines = [line.strip() for line in examples.splitlines()[1:] if line.strip()]
+    assert lines, name
+    for line in lines:
+        assert line.startswith(f"momento-etl {name}"), line
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), parameter.name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
