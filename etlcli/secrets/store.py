@@ -26,7 +26,7 @@ from etlcli.hidden import hide, hide_within
 
 __all__ = ["AwsSecrets"]
 
-# A name of a field that may be shown: nobody's key or password looks like this, or so we hope of the longer ones.
+# Names of fields are shown up to this length: a key or a token that was put in the place of a name is mostly longer.
 _LONGEST_FIELD = 32
 _MOST_FIELDS = 20
 
