@@ -7,6 +7,7 @@ meanwhile is made again by its adapter, as any that breaks.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,7 @@ from etlcli import wiring
 from etlcli.config import Settings, load_settings, require
 from etlcli.hidden import hide, hide_environment, hide_within
 from etlcli.progress import Counters
+from etlcli.secrets.store import AwsSecrets
 
 if TYPE_CHECKING:
     from etlcli.model import Job
@@ -34,6 +36,7 @@ class Container:
 
     def __init__(self) -> None:
         self.counters = Counters()
+        self._secrets = AwsSecrets()
         self._settings: Settings | None = None
         self._open: dict[tuple[object, ...], Any] = {}
         self._closing = AsyncExitStack()
@@ -57,19 +60,18 @@ class Container:
             ConfigError: It is wrong, or one of these halves is missing.
         """
         if self._settings is None:
-            import os
-
             hide_environment(os.environ)
-            settings = load_settings()
-            hide(settings.cache.api_key, *(table.mask_key for table in settings.tables.values()))
-            hide_within(settings.source.url if settings.source is not None else None)
-            self._settings = settings
-        require(self._settings, source=source, cache=cache, destination=destination)
+            self._settings = load_settings(resolver=self._secrets)
+        # What one function never uses, it never looks up either, and needs no right to.
+        self._settings = require(self._settings, source=source, cache=cache, destination=destination)
+        hide(self._settings.cache.api_key)
+        hide_within(self._settings.source.url if self._settings.source is not None else None)
         return self._settings
 
     async def forget(self) -> None:
         """Close all connections, and read the configuration again when it is next asked for: a secret has changed."""
         self._settings = None
+        self._secrets.forget()
         self._open.clear()
         closing, self._closing = self._closing, AsyncExitStack()
         await closing.aclose()

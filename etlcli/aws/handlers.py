@@ -25,7 +25,7 @@ from etlcli.blocks.finishing import abort_run, finish_run
 from etlcli.blocks.loading import load_block
 from etlcli.blocks.planning import plan_run
 from etlcli.config import Choice, choose, create_options
-from etlcli.errors import EtlError, TerminalError, UsageError
+from etlcli.errors import AuthenticationError, EtlError, TerminalError, UsageError
 from etlcli.report import Report
 from etlcli.stopping import Stopped
 from etlcli.summary import summarize
@@ -378,7 +378,7 @@ def _handle(
         timer = asyncio.get_running_loop().call_later(max(0.0, left - grace), report.stop.request)
         try:
             async with asyncio.timeout(max(0.1, left - _LAST_WORDS_SECONDS)):
-                return await work(call, event)
+                return await _let_in(work, call, event)
         finally:
             timer.cancel()
 
@@ -408,6 +408,18 @@ def _handle(
         **request,
     )
     return answer
+
+
+async def _let_in(
+    work: Callable[[_Call, object], Awaitable[dict[str, Any]]], call: _Call, event: object
+) -> dict[str, Any]:
+    """Do the work; where a service no longer takes a secret, once more with what the secret is by now."""
+    try:
+        return await work(call, event)
+    except AuthenticationError as error:
+        logs.say("WARN", f"{error.message}: the secrets are read anew", job=call.report.job)
+        await call.container.forget()
+        return await work(call, event)
 
 
 def _facts(report: Report, event: object) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from etlcli.cli.execute import answer
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.config import Settings, load_settings
 from etlcli.config.document import FILE_NAME, find_file
+from etlcli.config.references import Reference, Surroundings
 from etlcli.errors import ConfigError
 from etlcli.report import Report
 
@@ -106,7 +106,7 @@ def _read(config: str | None) -> _Found:
     return _Found(path, text, load_settings(str(path), environ={}, resolver=_elsewhere))
 
 
-def _elsewhere(reference: str, _environ: Mapping[str, str]) -> str:
+def _elsewhere(reference: Reference, _surroundings: Surroundings) -> str:
     raise ConfigError(
         f"{reference} is looked up by the functions only", hint="Write the value itself: it is no secret."
     )

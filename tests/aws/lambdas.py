@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,8 +23,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
-__all__ = ["HANDLERS", "Function", "Functions", "emulator_program", "functions"]
+__all__ = ["HANDLERS", "Function", "Functions", "emulator_program", "free_ports", "functions"]
 
 HANDLERS = {
     "Plan": "plan",
@@ -63,7 +63,7 @@ class _Emulator:
     url: str = ""
 
     def start(self) -> None:
-        ports = _free_ports(2)
+        ports = free_ports(2)
         self.url = f"http://127.0.0.1:{ports[0]}{_PATH}"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -236,7 +236,7 @@ class _Api(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         payload = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = urllib.request.unquote(self.path).split("/")
+        parts = unquote(self.path).split("/")
         if "functions" not in parts:
             self.send_error(404)
             return
@@ -269,7 +269,8 @@ def _api(by_name: Mapping[str, Function]) -> Iterator[ThreadingHTTPServer]:
         server.server_close()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens at."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 
 import boto3
 
-from tests.aws.lambdas import HANDLERS, _free_ports
+from tests.aws.lambdas import HANDLERS, free_ports
 
 __all__ = ["STATE_MACHINE", "Execution", "StepFunctions", "rendered", "step_functions"]
 
 STATE_MACHINE = Path(__file__).parents[2] / "etlcli" / "aws" / "state_machine.asl.json"
 _ROLE = "arn:aws:iam::123456789012:role/etl"
-_KEYS = {"region_name": "us-east-1", "aws_access_key_id": "x", "aws_secret_access_key": "x"}
 
 
 class Execution(NamedTuple):
@@ -45,7 +44,13 @@ class StepFunctions:
     """Executes state machines."""
 
     def __init__(self, url: str) -> None:
-        self._client = boto3.client("stepfunctions", endpoint_url=url, **_KEYS)
+        self._client: Any = boto3.client(
+            "stepfunctions",
+            endpoint_url=url,
+            region_name="us-east-1",
+            aws_access_key_id="x",
+            aws_secret_access_key="x",
+        )
 
     def start(self, event: object, definition: str) -> str:
         """Start an execution; answer its name."""
@@ -78,7 +83,7 @@ class StepFunctions:
 @contextmanager
 def step_functions(lambda_port: int, folder: Path) -> Iterator[StepFunctions]:
     """Start moto's server, whose interpreter calls functions at a port of this machine."""
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))},
         "MOTO_PORT": str(lambda_port),  # where it believes that Lambda's API is
