@@ -17,13 +17,13 @@ from etlcli.resuming.progress import ProgressKeeper
 from etlcli.stopping import Stop
 from etlcli.verification.chunks import ChunkChecks
 
-__all__ = ["Loading", "Mend"]
+__all__ = ["CHUNKS_AT_ONCE", "Loading", "Mend"]
 
 Mend: TypeAlias = Callable[[ChunkRecord, ChunkError], Awaitable[tuple[ChunkRecord, list[bytes]] | None]]
 
-# Chunks whose items are mixed in the requests in flight. Items that share a hash key sit next to each other, and one
-# partition takes 1,000 writes/s: several chunks at once spread the load (Developer Guide, "partition key design").
-_CHUNKS_IN_FLIGHT = 3
+CHUNKS_AT_ONCE = 3
+"""Chunks whose items are mixed in the requests in flight. Items that share a hash key sit next to each other, and one
+partition takes 1,000 writes/s: several chunks at once spread the load (Developer Guide, "partition key design")."""
 
 
 class Loading:
@@ -43,6 +43,7 @@ class Loading:
         checks: Compares what is in the destination with what was put; None where nobody asks for it.
         keep_refused: Keeps how many items of a chunk DynamoDB refused, before the chunk counts as loaded; None where
             nobody does, and it is loaded again by whoever takes this run up.
+        at_once: So many chunks are mixed.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Loading:
         mark: ItemMark | None = None,
         checks: ChunkChecks | None = None,
         keep_refused: Callable[[int], Awaitable[None]] | None = None,
+        at_once: int = CHUNKS_AT_ONCE,
     ) -> None:
         self._staging = staging
         self._sink = sink
@@ -71,6 +73,7 @@ class Loading:
         self._mark = mark
         self._checks = checks
         self._keep_refused = keep_refused
+        self._at_once = at_once
 
     async def run(
         self, chunks: asyncio.Queue[ChunkRecord | None], loaded: Callable[[ChunkRecord], Awaitable[None]]
@@ -80,7 +83,7 @@ class Loading:
         Where it is to end early, the chunks that were begun are loaded, and no others.
         """
         async with asyncio.TaskGroup() as group:
-            for _ in range(_CHUNKS_IN_FLIGHT):
+            for _ in range(self._at_once):
                 group.create_task(self._work(chunks, loaded))
         if self._stop.requested:
             await self._rejects.flush()

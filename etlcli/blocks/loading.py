@@ -10,7 +10,7 @@ from etlcli.blocks.rights import working
 from etlcli.cache.ledger import kept
 from etlcli.cache.staging import Staging
 from etlcli.errors import ChunkError, first_error
-from etlcli.loading import Loading
+from etlcli.loading import CHUNKS_AT_ONCE, Loading
 from etlcli.model import ChunkRecord, ItemMark, Job
 from etlcli.ports import Cache, Sink, StateStore
 from etlcli.preparing import find_manifest
@@ -163,6 +163,8 @@ class _Work:
             mend=leave,
             mark=self._mark,
             keep_refused=keep_refused,
+            # Under a bound chunk after chunk: where many are begun at once, a call may end before any is done.
+            at_once=CHUNKS_AT_ONCE if self._call.max_writes is None else 1,
         ).run(chunks, note)
 
     async def free(self, records: tuple[ChunkRecord, ...], done: frozenset[int]) -> None:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -123,6 +123,11 @@ class Function:
         calls: The payloads it was called with, in order.
         answers: What it answered to each.
         most_at_once: The most calls that were under way at once.
+        busy: Which of its containers are at work.
+        began: Whether it was called.
+        fails: Answers an error in its place, for the payloads that it chooses.
+        twice: Whether each call is delivered to two containers at once; the second answer is nobody's.
+        echoes: Those answers.
     """
 
     name: str
@@ -132,6 +137,9 @@ class Function:
     most_at_once: int = 0
     busy: set[int] = field(default_factory=set)
     began: threading.Event = field(default_factory=threading.Event)
+    fails: Callable[[Any], dict[str, Any] | None] = lambda _call: None
+    twice: bool = False
+    echoes: list[Any] = field(default_factory=list)
     _free: queue.Queue[int] = field(default_factory=queue.Queue)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -140,12 +148,29 @@ class Function:
             self._free.put(place)
 
     def invoke(self, payload: bytes) -> bytes:
+        """Call it as Step Functions does."""
+        call = json.loads(payload or b"null")
+        with self._lock:
+            self.calls.append(call)
+        refused = self.fails(call)
+        if refused is not None:
+            return json.dumps(refused).encode()
+        echo = threading.Thread(target=lambda: self.echoes.append(json.loads(self._call(payload))))
+        if self.twice:
+            echo.start()
+        answer = self._call(payload)
+        if self.twice:
+            echo.join()
+        with self._lock:
+            self.answers.append(json.loads(answer or b"null"))
+        return answer
+
+    def _call(self, payload: bytes) -> bytes:
         """Call it, once one of its containers is free."""
         place = self._free.get()
         with self._lock:
             self.busy.add(place)
             self.most_at_once = max(self.most_at_once, len(self.busy))
-            self.calls.append(json.loads(payload or b"null"))
         self.began.set()
         try:
             answer = self.emulators[place].call(payload)
@@ -157,16 +182,33 @@ class Function:
             with self._lock:
                 self.busy.discard(place)
             self._free.put(place)
-        with self._lock:
-            self.answers.append(json.loads(answer or b"null"))
         return answer
 
-    def kill_one(self) -> None:
-        """Kill the container of a call that is under way."""
+    def kill_one(self) -> bool:
+        """Kill the container of a call that is under way; answer whether there was one."""
         with self._lock:
-            place = min(self.busy)
-            for pid in self.emulators[place].container_pids():
+            pids = [pid for place in self.busy for pid in self.emulators[place].container_pids()]
+            for pid in pids:
                 os.kill(pid, signal.SIGKILL)
+        return bool(pids)
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        """Look again and again until something is so."""
+        until = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > until:
+                raise TimeoutError(f"{self.name}: it never came to that")
+            time.sleep(0.05)
+
+    def forget(self) -> None:
+        """Forget what was noted of earlier calls, and what was planted."""
+        self.calls.clear()
+        self.answers.clear()
+        self.echoes.clear()
+        self.most_at_once = 0
+        self.began.clear()
+        self.fails = lambda _call: None
+        self.twice = False
 
 
 @dataclass
@@ -182,6 +224,20 @@ class Functions:
     def invoke(self, name: str, event: object) -> Any:
         """Call one directly."""
         return json.loads(self.by_name[name].invoke(json.dumps(event).encode()))
+
+    def forget(self) -> None:
+        """Forget what earlier tests did."""
+        for function in self.by_name.values():
+            function.forget()
+
+    def logged(self) -> list[str]:
+        """Every line that the containers wrote."""
+        return [
+            line
+            for function in self.by_name.values()
+            for emulator in function.emulators
+            for line in emulator.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        ]
 
 
 @contextmanager

@@ -73,7 +73,11 @@ class StepFunctions:
 
     def run(self, event: object, definition: str | None = None) -> Execution:
         """Execute one to its end."""
-        return self.wait(self.start(event, rendered() if definition is None else rendered(definition)))
+        return self.wait(self.start_with(event, definition))
+
+    def start_with(self, event: object, definition: str | None = None) -> str:
+        """Start an execution of the state machine's file, or of another definition."""
+        return self.start(event, rendered(definition))
 
     def history(self, arn: str) -> list[dict[str, Any]]:
         """What happened in it."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-import uuid
+import secrets
+import signal
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +20,24 @@ import pytest
 from tests.aws.lambdas import Functions, emulator_program, functions
 from tests.aws.step_functions import StepFunctions, step_functions
 from tests.conftest import Schema, Stack
+from tests.integration.command_line import CommandLine
 
 pytestmark = pytest.mark.skipif(
     emulator_program() is None,
     reason="AWS's runtime emulator is not there: MOMENTO_ETL_TEST_SAM names an environment with aws-sam-cli",
 )
+
+# What one call may take: little, so that much work takes more than one.
+TIMEOUTS = {"FromDbToCache": 20, "FromCacheToDynamoDb": 10}
+
+# The original's state machine: two steps, and nothing else.
+TWO_STEPS = {
+    "StartAt": "FromDbToCache",
+    "States": {
+        "FromDbToCache": {"Type": "Task", "Resource": "${FromDbToCacheArn}", "Next": "FromCacheToDynamoDb"},
+        "FromCacheToDynamoDb": {"Type": "Task", "Resource": "${FromCacheToDynamoDbArn}", "End": True},
+    },
+}
 
 
 @dataclass
@@ -29,11 +46,11 @@ class Aws:
 
     functions: Functions
     machine: StepFunctions
-    schema: Schema
     stack: Stack
-    destination: str
+    state_table: str
 
-    def items(self) -> dict[int, dict[str, Any]]:
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """Everything that is in a destination table."""
         client = boto3.client(
             "dynamodb",
             endpoint_url=self.stack.dynamodb_url,
@@ -41,70 +58,284 @@ class Aws:
             aws_access_key_id="x",
             aws_secret_access_key="x",
         )
-        pages = client.get_paginator("scan").paginate(TableName=self.destination)
-        found = {int(item["id"]["N"]): item for page in pages for item in page["Items"]}
+        pages = client.get_paginator("scan").paginate(TableName=table)
+        found = sorted((item for page in pages for item in page["Items"]), key=lambda item: int(item["id"]["N"]))
         client.close()
         return found
 
 
-def environment(stack: Stack, schema: Schema) -> dict[str, str]:
-    return {
+@pytest.fixture(scope="module")
+def aws(built_artifact: Path, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    folder = tmp_path_factory.mktemp("aws")
+    state_table = f"state-{secrets.token_hex(6)}"
+    environment = {
         "PATH": os.environ["PATH"],
-        "HOME": os.environ["HOME"],
-        "DATABASE_URL": schema.url,
+        "HOME": str(folder),
+        "DATABASE_URL": stack.postgres_url,
         "MOMENTO_LOCAL": stack.momento,
         "AWS_ENDPOINT_URL_DYNAMODB": stack.dynamodb_url,
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "x",
-        "MOMENTO_ETL_STATE_TABLE": f"state-{uuid.uuid4().hex[:8]}",
+        "MOMENTO_ETL_STATE_TABLE": state_table,
     }
-
-
-@contextmanager
-def running(code: Path, stack: Stack, schema: Schema, folder: Path, **settings: Any) -> Iterator[Aws]:
     with ExitStack() as resources:
-        containers = settings.pop("containers", {"FromDbToCache": 2, "FromCacheToDynamoDb": 2})
-        lambdas = resources.enter_context(
-            functions(code, environment(stack, schema), folder, containers, settings.pop("timeouts", None))
-        )
+        containers = {"FromDbToCache": 2, "FromCacheToDynamoDb": 2}
+        lambdas = resources.enter_context(functions(built_artifact, environment, folder, containers, TIMEOUTS))
         machine = resources.enter_context(step_functions(lambdas.port, folder))
-        yield Aws(lambdas, machine, schema, stack, f"t{uuid.uuid4().hex[:10]}")
+        yield Aws(lambdas, machine, stack, state_table)
 
 
-def make_rows(schema: Schema, table: str, count: int) -> None:
+@pytest.fixture(autouse=True)
+def forgotten(aws: Aws) -> None:
+    """What an earlier test did is no business of this one."""
+    aws.functions.forget()
+
+
+def rows(schema: Schema, count: int) -> str:
+    """Make a table of rows that hardly compress; answer its name."""
     schema.execute(
-        f"create table {table} (id int primary key, title text, rating numeric);"
-        f" insert into {table} select g, md5(g::text) || g, g * 1.5 from generate_series(1, {count}) g; analyze {table}"
+        "create table films (id int primary key, title text, rating numeric);"
+        " insert into films select g, md5(g::text) || md5((-g)::text), g * 1.5"
+        f" from generate_series(1, {count}) g; analyze films"
     )
+    return f"{schema.name}.films"
 
 
-def expected(count: int) -> dict[int, dict[str, Any]]:
-    import hashlib
+def expected(count: int) -> list[dict[str, Any]]:
+    def digest(text: str) -> str:
+        return hashlib.md5(text.encode()).hexdigest()
 
-    return {
-        number: {
+    return [
+        {
             "id": {"N": str(number)},
-            "title": {"S": hashlib.md5(str(number).encode()).hexdigest() + str(number)},
+            "title": {"S": digest(str(number)) + digest(str(-number))},
             "rating": {"N": f"{number * 1.5:.1f}"},
         }
         for number in range(1, count + 1)
-    }
+    ]
 
 
-def test_50_000_rows_in_many_ranges_two_at_once(
-    built_artifact: Path, stack: Stack, schema: Schema, tmp_path: Path
+def test_50_000_rows_in_many_ranges_two_at_once(aws: Aws, schema: Schema, unique: str) -> None:
+    event = {"table": rows(schema, 50_000), "cache": unique, "destination": unique, "ranges": 10, "concurrency": 2}
+    ended = aws.machine.run(event)
+    assert ended.status == "SUCCEEDED", ended
+    assert (ended.output["rows"], ended.output["key"]) == (50_000, "id")
+    summary = ended.output["summary"]
+    assert (summary["status"], summary["rows_extracted"], summary["snapshots"]) == ("succeeded", 50_000, 11)
+    # What all calls counted, not the last one alone: a chunk of each block is stored and fetched.
+    assert summary["momento_operations"] > 2 * summary["bytes_cached"] / 1024
+    extracting = aws.functions["FromDbToCache"]
+    assert extracting.most_at_once == 2
+    assert {call["block"] for call in extracting.calls} == set(range(10))
+    assert aws.items(unique) == expected(50_000)
+    for name in ("Plan", "FromDbToCache", "Finish"):
+        assert max(len(json.dumps(call)) for call in aws.functions[name].calls) < 10_000
+
+
+def test_a_call_stops_in_time_and_the_loop_goes_on(aws: Aws, schema: Schema, unique: str) -> None:
+    event = {"table": rows(schema, 20_000), "cache": unique, "destination": unique, "ranges": 1, "max_writes": 1500}
+    ended = aws.machine.run(event)
+    assert ended.status == "SUCCEEDED", ended
+    loading = aws.functions["FromCacheToDynamoDb"]
+    assert len(loading.answers) >= 2
+    assert [answer["more"] for answer in loading.answers] == [True] * (len(loading.answers) - 1) + [False]
+    counts = [answer["rows"] for answer in loading.answers]
+    assert counts == sorted(set(counts))  # each got further than the one before
+    assert aws.items(unique) == expected(20_000)
+
+
+@pytest.mark.parametrize("name", ["FromDbToCache", "FromCacheToDynamoDb"])
+def test_a_function_that_is_killed_in_the_middle_is_called_again(
+    aws: Aws, schema: Schema, unique: str, name: str
 ) -> None:
-    make_rows(schema, "films", 50_000)
-    with running(built_artifact, stack, schema, tmp_path) as aws:
-        event = {"table": "films", "destination": aws.destination, "ranges": 10, "concurrency": 2}
-        ended = aws.machine.run(event)
-        assert ended.status == "SUCCEEDED", ended
-        assert ended.output["name"] == "films"
-        assert (ended.output["rows"], ended.output["key"]) == (50_000, "id")
-        assert aws.functions["FromDbToCache"].most_at_once == 2
-        assert len({call["block"] for call in aws.functions["FromDbToCache"].calls}) == 10
-        items = aws.items()
-        assert len(items) == 50_000
-        assert items == expected(50_000)
+    count = 60_000 if name == "FromDbToCache" else 12_000
+    event = {"table": rows(schema, count), "cache": unique, "destination": unique, "ranges": 1}
+    if name == "FromCacheToDynamoDb":
+        event["max_writes"] = 2500
+    killed = threading.Event()
+
+    def kill() -> None:
+        aws.functions[name].began.wait(120)
+        if name == "FromCacheToDynamoDb":
+            aws.functions[name].wait_until(lambda: stored(aws, unique) > 1000)
+        killed.set() if aws.functions[name].kill_one() else None
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    ended = aws.machine.run(event)
+    killer.join()
+    assert ended.status == "SUCCEEDED", ended
+    assert killed.is_set()
+    assert any("errorType" in answer for answer in aws.functions[name].answers)
+    assert ended.output["rows"] == count
+    assert aws.items(unique) == expected(count)
+
+
+def stored(aws: Aws, table: str) -> int:
+    try:
+        return len(aws.items(table))
+    except Exception:  # noqa: BLE001  it is not there yet
+        return 0
+
+
+def test_the_same_block_delivered_twice_at_once(aws: Aws, schema: Schema, unique: str) -> None:
+    event = {"table": rows(schema, 8_000), "cache": unique, "destination": unique, "ranges": 2}
+    for name in ("FromDbToCache", "FromCacheToDynamoDb"):
+        aws.functions[name].twice = True
+    ended = aws.machine.run(event)
+    assert ended.status == "SUCCEEDED", ended
+    assert ended.output["summary"]["rows_extracted"] == ended.output["rows"] == 8_000
+    assert aws.items(unique) == expected(8_000)
+    # Neither failed, or the one that did may be called again.
+    errors = {it["errorType"] for name in TIMEOUTS for it in aws.functions[name].echoes if "errorType" in it}
+    assert errors <= {"EtlTransient"}
+
+
+def test_a_block_that_always_fails_is_named_and_the_next_execution_does_what_is_left(
+    aws: Aws, schema: Schema, unique: str
+) -> None:
+    event = {"table": rows(schema, 8_000), "cache": unique, "destination": unique, "ranges": 4}
+    refused = {"errorType": "EtlTerminal", "errorMessage": "planted"}
+    aws.functions["FromCacheToDynamoDb"].fails = lambda call: refused if call["block"] == 2 else None
+    ended = aws.machine.run(event)
+    assert ended.status == "FAILED", ended
+    assert ended.error == "EtlTerminal"
+    assert "1 of 4 blocks of run" in str(ended.cause)
+    assert "block 2 (1 chunks are not loaded)" in str(ended.cause)
+    assert len(aws.items(unique)) == 6_000
+
+    aws.functions.forget()
+    again = aws.machine.run(event)
+    assert again.status == "SUCCEEDED", again
+    assert {call["block"] for call in aws.functions["FromDbToCache"].calls} == {2}
+    assert again.output["rows"] == 8_000
+    assert aws.items(unique) == expected(8_000)
+
+
+def test_the_originals_event_and_answer(aws: Aws, schema: Schema, unique: str) -> None:
+    schema.execute(
+        "create table movie (movie_id int primary key, id int, title text);"
+        " insert into movie select g, g, 'film ' || g from generate_series(1, 250) g"
+    )
+    event = {
+        "table": "movie",
+        "query": f"select * from {schema.name}.movie order by 1 asc",
+        "cache": unique,
+        "destination": unique,
+    }
+    ended = aws.machine.run(event, json.dumps(TWO_STEPS))
+    assert ended.status == "SUCCEEDED", ended
+    answer = ended.output
+    assert {name: answer[name] for name in ("name", "rows", "key")} == {"name": "movie", "rows": 250, "key": "movie_id"}
+    assert aws.functions["FromDbToCache"].answers[0]["rows"] == 250
+    assert [int(item["movie_id"]["N"]) for item in aws.items(unique)] == list(range(1, 251))
+
+
+def test_a_query_goes_through_the_state_machine_as_one_range(aws: Aws, schema: Schema, unique: str) -> None:
+    table = rows(schema, 3_000)
+    event = {"table": "q", "query": f"select * from {table}", "cache": unique, "destination": unique, "ranges": 8}
+    ended = aws.machine.run(event)
+    assert ended.status == "SUCCEEDED", ended
+    assert [call["block"] for call in aws.functions["FromDbToCache"].calls] == [0]
+    assert aws.items(unique) == expected(3_000)
+
+
+def test_two_executions_of_one_job(aws: Aws, schema: Schema, unique: str) -> None:
+    event = {"table": rows(schema, 6_000), "cache": unique, "destination": unique, "ranges": 1, "max_writes": 1500}
+    first = aws.machine.start_with(event)
+    aws.functions["FromCacheToDynamoDb"].began.wait(120)
+    second = aws.machine.run(event)
+    assert second.status == "FAILED"
+    assert second.error == "EtlTerminal"
+    assert "another run of" in str(second.cause)
+    assert "is at work: " in str(second.cause)
+    ended = aws.machine.wait(first)
+    assert ended.status == "SUCCEEDED", ended
+    assert aws.items(unique) == expected(6_000)
+
+
+@pytest.fixture
+def command_line(aws: Aws, tmp_path: Path) -> CommandLine:
+    found = CommandLine.on(aws.stack, aws.stack.postgres_url, tmp_path)
+    return found.given(MOMENTO_ETL_STATE_TABLE=aws.state_table)
+
+
+def test_the_functions_finish_what_the_command_line_began(
+    aws: Aws, schema: Schema, unique: str, command_line: CommandLine
+) -> None:
+    table = rows(schema, 20_000)
+    where = ("--table", table, "--cache", unique, "--destination", unique)
+    process = command_line.start("run", *where, "--max-writes", "1500")
+    try:
+        aws.functions["Plan"].wait_until(lambda: stored(aws, unique) > 5_000)
+    finally:
+        process.send_signal(signal.SIGINT)
+    stopped = command_line.finish(process)
+    assert stopped.code == 130, str(stopped)
+    ended = aws.machine.run({"table": table, "cache": unique, "destination": unique, "ranges": 4})
+    assert ended.status == "SUCCEEDED", ended
+    assert aws.functions["Plan"].answers[-1]["resumed"] is True
+    assert ended.output["rows"] == 20_000
+    assert aws.items(unique) == expected(20_000)
+    # The run is one, and both saw it.
+    listed = command_line("history", "--table", table, "--output", "json").json
+    assert [run["status"] for run in listed["runs"]] == ["succeeded"]
+    assert listed["runs"][0]["run_id"] == ended.output["run"]
+    assert command_line("verify", *where, "--output", "json").json["verification"]["rows_compared"] == 20_000
+
+
+def test_the_command_line_finishes_what_the_functions_began(
+    aws: Aws, schema: Schema, unique: str, command_line: CommandLine
+) -> None:
+    table = rows(schema, 12_000)
+    event = {"table": table, "cache": unique, "destination": unique, "ranges": 6}
+    refused = {"errorType": "EtlTerminal", "errorMessage": "planted"}
+    aws.functions["FromDbToCache"].fails = lambda call: refused if call["block"] in (1, 4) else None
+    aws.functions["FromCacheToDynamoDb"].fails = lambda call: refused if call["block"] == 2 else None
+    ended = aws.machine.run(event)
+    assert ended.status == "FAILED", ended
+    assert "3 of 6 blocks" in str(ended.cause)
+    where = ("--table", table, "--cache", unique, "--destination", unique)
+    summary = command_line("run", *where, "--output", "json").json
+    assert summary["resumed"] is True
+    assert summary["rows_loaded"] == 12_000
+    assert aws.items(unique) == expected(12_000)
+    assert command_line("verify", *where, "--output", "json").json["verification"]["rows_compared"] == 12_000
+    # What it left in the cache is whole: it can be loaded once more.
+    assert command_line("load", *where, "--output", "json").json["rows_loaded"] == 12_000
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        pytest.param([1, 2], "the event has to be an object, and is list", id="list"),
+        pytest.param({}, "the event names no table", id="empty"),
+        pytest.param({"table": "movies", "wehre": "x"}, "unknown field 'wehre', did you mean 'where'", id="typo"),
+        pytest.param({"table": "no_such_table"}, "no_such_table", id="unknown table"),
+        pytest.param({"table": "movies", "ranges": 0}, "ranges has to be a number from 1", id="ranges"),
+    ],
+)
+def test_events_that_are_none(aws: Aws, event: object, says: str) -> None:
+    answer = aws.functions.invoke("Plan", event)
+    assert answer["errorType"] == "EtlTerminal"
+    assert says in answer["errorMessage"]
+
+
+def test_what_is_logged_is_json_with_job_and_run(aws: Aws, schema: Schema, unique: str) -> None:
+    ended = aws.machine.run({"table": rows(schema, 500), "cache": unique, "destination": unique})
+    assert ended.status == "SUCCEEDED", ended
+    run = ended.output["run"]
+    lines = [json.loads(line) for line in aws.functions.logged() if line.startswith("{") and run in line]
+    assert {line["function"] for line in lines} == {"Plan", "FromDbToCache", "FromCacheToDynamoDb", "Finish"}
+    counted = {
+        name: sum(line.get(name, 0) for line in lines if "_aws" in line)
+        for name in ("rows_extracted", "rows_loaded", "rows_rejected")
+    }
+    assert counted == {"rows_extracted": 500, "rows_loaded": 500, "rows_rejected": 0}
+    for line in lines:
+        metrics = line["_aws"]["CloudWatchMetrics"][0]
+        assert metrics["Namespace"] == "momento-etl"
+        assert all(metric["Name"] in line for metric in metrics["Metrics"])
+        assert line["job"]

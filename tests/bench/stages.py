@@ -24,7 +24,7 @@ from etlcli.cli.running import run_async
 from etlcli.config import JobFlags, load_settings, resolve_job
 from etlcli.encoding import Encoded
 from etlcli.extraction import _STORES_IN_FLIGHT
-from etlcli.loading import _CHUNKS_IN_FLIGHT
+from etlcli.loading import CHUNKS_AT_ONCE
 from etlcli.model import Job
 from etlcli.plan import Plan, make_plan, row_encoder
 from etlcli.ports import Source
@@ -102,13 +102,13 @@ async def _each_stage(table: str, cache: str, destination: str) -> dict[str, tup
             puts = zip(names, chunks, strict=True)
             await _some_at_once(_STORES_IN_FLIGHT, puts, lambda it: staged.set(it[0], it[1].entry, _TTL_SECONDS))
         with watch.on("get"):
-            entries = await _some_at_once(_CHUNKS_IN_FLIGHT, iter(names), staged.get)
+            entries = await _some_at_once(CHUNKS_AT_ONCE, iter(names), staged.get)
     with watch.on("unpack"):
         items = [unpack(entry, "a chunk") for entry in entries if entry is not None]
     async with wiring.open_sink(settings, job.destination, counters) as sink:
         await _sign(sink, items, watch)
         with watch.on("write"):
-            refused = await _some_at_once(_CHUNKS_IN_FLIGHT, iter(items), sink.put)
+            refused = await _some_at_once(CHUNKS_AT_ONCE, iter(items), sink.put)
     assert not any(refused), refused
     assert counters.rows_loaded == sum(map(len, lines)), counters
     return watch.taken
