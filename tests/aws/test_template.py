@@ -57,7 +57,7 @@ DESCRIBES = {("dynamodb:DescribeTable", DESTINATION)}
 CREATES = {
     (f"dynamodb:{action}", DESTINATION)
     for action in ("CreateTable", "DescribeTimeToLive", "UpdateTimeToLive", "UpdateContinuousBackups", "TagResource")
-}
+} | {(f"dynamodb:{action}", STATE) for action in ("CreateTable", "DescribeTimeToLive", "UpdateTimeToLive")}
 WRITES = {("dynamodb:BatchWriteItem", DESTINATION)}
 SWEEPS = {(f"dynamodb:{action}", DESTINATION) for action in ("Scan", "UpdateItem", "DeleteItem")}
 OPENS_CACHE = {
@@ -97,11 +97,11 @@ DRIVES = {
 
 def test_with_everything_asked_for_each_role_has_these_rights_and_no_other() -> None:
     assert Template(PATH, EVERYTHING).rights() == {
-        "PlanRole": LOGS | KEEPS_STATE | CREATES_STATE | DESCRIBES | CREATES | OPENS_SOURCE | OPENS_CACHE | IN_VPC,
-        "FromDbToCacheRole": LOGS | KEEPS_STATE | CREATES_STATE | OPENS_SOURCE | OPENS_CACHE | IN_VPC,
-        "FromCacheToDynamoDbRole": LOGS | KEEPS_STATE | CREATES_STATE | DESCRIBES | CREATES | WRITES | OPENS_CACHE,
-        "FinishRole": LOGS | KEEPS_STATE | CREATES_STATE | DESCRIBES | SWEEPS | OPENS_CACHE,
-        "AbortRole": LOGS | KEEPS_STATE | CREATES_STATE,
+        "PlanRole": LOGS | KEEPS_STATE | DESCRIBES | CREATES | OPENS_SOURCE | OPENS_CACHE | IN_VPC,
+        "FromDbToCacheRole": LOGS | KEEPS_STATE | OPENS_SOURCE | OPENS_CACHE | IN_VPC,
+        "FromCacheToDynamoDbRole": LOGS | KEEPS_STATE | DESCRIBES | CREATES | WRITES | OPENS_CACHE,
+        "FinishRole": LOGS | KEEPS_STATE | DESCRIBES | SWEEPS | OPENS_CACHE,
+        "AbortRole": LOGS | KEEPS_STATE,
         "EtlRole": DRIVES | LOG_DELIVERIES,
         "EtlScheduleRole": {("states:StartExecution", "Etl")},
     }
