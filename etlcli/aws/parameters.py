@@ -7,12 +7,18 @@ import re
 from etlcli.aws.shippable import written_values
 from etlcli.config import Settings, resolve_job
 from etlcli.config.document import read_file
+from etlcli.config.references import is_remote, parse
 from etlcli.errors import UsageError
 
 __all__ = ["template_parameters"]
 
 # By the option that refers to a secret: how the parameters begin that give the right to read it.
-_SECRETS = {"source.url": "Source", "cache.api_key": "Cache", "tables.mask_key": "Mask"}
+_SECRETS = {
+    "source.url": "Source",
+    "source.password": "Password",
+    "cache.api_key": "Cache",
+    "tables.mask_key": "Mask",
+}
 
 # The template's pattern for it: the schedule's input is JSON with the name in it.
 _NAME = re.compile(r'[^"\\\x00-\x1f]+')
@@ -48,8 +54,12 @@ def template_parameters(settings: Settings, table: str) -> dict[str, str]:
         return parameters
     for written in written_values(read_file(settings.config_path)):
         use = _SECRETS.get(written.option.path)
-        kind, _, name = written.text.partition(":")
         of_another_job = written.path[0] == "tables" and written.path[1] != job.name
-        if use and kind in _KINDS and not of_another_job:
-            parameters[use + _KINDS[kind]] = name.partition("#")[0]
+        if use and is_remote(written.text) and not of_another_job:
+            reference = parse(written.text)
+            name = reference.name
+            if reference.store == "ssm":
+                # Without its version; and with one slash before it, as ARNs have it, whether the name has one or not.
+                name = "/" + name.partition(":")[0].removeprefix("/")
+            parameters[use + _KINDS[reference.store]] = name
     return parameters

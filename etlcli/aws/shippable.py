@@ -10,8 +10,8 @@ from typing import NamedTuple
 from etlcli.config.document import Document, read_file
 from etlcli.config.outline import header
 from etlcli.config.problems import Problem, as_error
-from etlcli.config.references import is_reference
-from etlcli.config.schema import SECTIONS, Option
+from etlcli.config.references import is_reference, is_remote, parse
+from etlcli.config.schema import RDS_IAM, SECTIONS, Option
 from etlcli.errors import ConfigError
 from etlcli.hidden import passwords_within
 
@@ -22,14 +22,11 @@ _BY_REFERENCE = (
     '"ssm:/momento-etl/{name}", or "secretsmanager:momento-etl#{name}".'
 )
 
-# What stands in place of a password where the functions sign in by their role: no secret.
-_BY_ROLE = "rds-iam"
-
 # What Lambda itself sets (its documentation, "Using Lambda environment variables"), as far as a config may ask for it.
 _SET_BY_LAMBDA = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
-# A name of Parameter Store as a path, and a name of Secrets Manager with a field: what the template has parameters for.
-_REFERENCES = re.compile(r"ssm:/[a-zA-Z0-9_./-]+|secretsmanager:[a-zA-Z0-9/_+=.@-]+(?:#.+)?")
+# What the template has parameters for: a name of Parameter Store, with a version or label, and one of Secrets Manager.
+_NAMES = {"ssm": re.compile(r"/?[a-zA-Z0-9_./-]+(?::[a-zA-Z0-9_.-]+)?"), "secretsmanager": re.compile(r"[\w/+=.@-]+")}
 
 _COMMENTED = re.compile(r"""\s*#[\s#]*([a-z_]+)\s*=\s*(["'])(.+?)\2""")
 
@@ -94,13 +91,10 @@ def _problem(document: Document, written: Written) -> Problem | None:
     if text.startswith("env:") and text.removeprefix("env:") not in _SET_BY_LAMBDA:
         message = f"{written.place} is {text}, which is not set for the functions"
         return document.problem(written.path, message, hint if option.secret else "Write the value itself.")
+    if is_remote(text):
+        return _unreachable(document, written)
     if is_reference(text):
-        if text.startswith("env:") or _REFERENCES.fullmatch(text):
-            return None
-        message = f"{written.place} is {text}, for which the functions cannot be given the right"
-        return document.problem(
-            written.path, message, "Write ssm:/NAME, with a slash, or secretsmanager:NAME#FIELD, with a name, no ARN."
-        )
+        return None
     if option.path == "destination.profile":
         message = f"{written.place}: the functions have roles, and no profiles"
         return document.problem(written.path, message, "Leave it out.")
@@ -110,15 +104,27 @@ def _problem(document: Document, written: Written) -> Problem | None:
     return None
 
 
+def _unreachable(document: Document, written: Written) -> Problem | None:
+    try:
+        reference = parse(written.text)
+    except ConfigError as error:
+        return document.problem(written.path, f"{written.place}: {error.message}", error.hint)
+    if _NAMES[reference.store].fullmatch(reference.name):
+        return None
+    message = f"{written.place} is {written.text}, for which the functions cannot be given the right"
+    return document.problem(written.path, message, "Write a name, no ARN: ssm:/NAME, or secretsmanager:NAME#FIELD.")
+
+
 def _is_secret(option: Option, text: str) -> bool:
-    if not option.secret or text in ("", _BY_ROLE):
+    if not option.secret or text in ("", RDS_IAM):
         return False
     # An address is secret for the password that it may have.
     return option.path != "source.url" or _has_password(text)
 
 
 def _has_password(text: str) -> bool:
-    return any(password != _BY_ROLE for password in passwords_within(text))
+    found = (password.strip("\"'") for password in passwords_within(text))
+    return any(password != RDS_IAM and not is_reference(password) for password in found)
 
 
 def _in_lines(path: Path, text: str) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from etlcli.cli.output import Output, OutputFormat
 from etlcli.config import Settings, load_settings
 from etlcli.config.document import FILE_NAME, find_file
 from etlcli.config.references import Reference, Surroundings
+from etlcli.config.schema import RDS_IAM
 from etlcli.errors import ConfigError
 from etlcli.report import Report
 
@@ -54,6 +55,12 @@ def deploy_command(
         report.job = parameters.get("Table", "")
         report.destination = parameters.get("DestinationTable")
         modules, warnings = _modules_of(found.settings)
+        source = found.settings.source
+        if source is not None and source.password == RDS_IAM:
+            warnings.append(
+                f"the source's password is {RDS_IAM}: give the parameter RdsUser, in samconfig.toml, the instance's"
+                " resource id and the user, as in db-ABCDEFGHIJKL/etl"
+            )
         deployment = Deployment(
             config=found.text,
             modules=modules,

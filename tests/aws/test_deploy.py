@@ -147,6 +147,8 @@ def test_without_a_config_there_is_an_example_that_is_one(deploying: CommandLine
         ('[source]\nurl = "postgresql://me:{}@host/shop"', "`url` in [source]"),
         ('[source]\nurl = "host=db password={}"', "`url` in [source]"),
         ('[source]\nurl = "postgresql://host/shop?user=me&password={}"', "`url` in [source]"),
+        ('[source]\nurl = "postgresql://host/shop"\npassword = "{}"', "`password` in [source]"),
+        ('[source]\n#password = "{}"', "line 2"),
         ('[cache]\napi_key = "{}"', "`api_key` in [cache]"),
         ('[tables."odd name"]\nmask_key = "{}"', '`mask_key` in [tables."odd name"]'),
         ('# [source]\n# url = "postgresql://me:{}@host/shop"', "line 2"),
@@ -169,7 +171,8 @@ def test_no_secret_goes_into_the_code(deploying: CommandLine, written: str, name
     [
         ('[source]\nurl = "env:DATABASE_URL"', "env:DATABASE_URL"),
         ('[destination]\nprofile = "team"', "`profile` in [destination]"),
-        ('[cache]\napi_key = "ssm:no-slash"', "ssm:no-slash"),
+        ('[cache]\napi_key = "ssm:"', "`api_key` in [cache]"),
+        ('[source]\npassword = "ssm:arn:aws:ssm:eu-west-1:123456789012:parameter/x"', "`password` in [source]"),
         (
             '[cache]\napi_key = "secretsmanager:arn:aws:secretsmanager:eu-west-1:123456789012:secret:x-abcdef"',
             "`api_key` in [cache]",
@@ -209,6 +212,7 @@ def test_every_secret_option_is_refused_as_a_literal(tmp_path: Path) -> None:
         '[destination]\nregion = "env:AWS_REGION"',
         '[cache]\nlocal = "127.0.0.1:8080"',
         '#api_key = "env:MY_MOMENTO_KEY"',
+        '[source]\nurl = "postgresql://me@host/shop"\npassword = "ssm:/etl/password"  # of the reader',
     ],
 )
 def test_what_is_no_secret_goes_along(deploying: CommandLine, written: str) -> None:
@@ -233,6 +237,26 @@ def test_the_environment_is_not_the_functions(deploying: CommandLine) -> None:
     assert answer["parameters"]["StateTable"] == "our-state"
     text = (deploying.folder / "out" / "samconfig.toml").read_text(encoding="utf-8")
     assert "us-west-2" not in text
+
+
+def test_a_reference_gives_the_right_to_what_it_names(deploying: CommandLine) -> None:
+    source = '[source]\nurl = "ssm:no-slash"\npassword = "secretsmanager:db/etl#password"\n'
+    configured(deploying, source + '[cache]\napi_key = "ssm:/etl/key:3"')
+    answer = deploying("deploy", "--out", "out", "--table", "films", "--output", "json").json
+    assert (
+        answer["parameters"].items()
+        >= {
+            "SourceParameter": "/no-slash",
+            "PasswordSecret": "db/etl",
+            "CacheParameter": "/etl/key",
+        }.items()
+    )
+
+
+def test_a_login_by_iam_needs_what_no_config_says(deploying: CommandLine) -> None:
+    configured(deploying, '[source]\nurl = "postgresql://me@host/shop"\npassword = "rds-iam"')
+    (warning,) = deploying("deploy", "--out", "out", "--output", "json").json["warnings"]
+    assert "RdsUser" in warning
 
 
 def test_one_job_alone_needs_no_name_and_of_two_none_is_chosen(deploying: CommandLine) -> None:

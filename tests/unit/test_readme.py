@@ -24,7 +24,7 @@ def test_its_configs_are_configs(config: str, tmp_path: Path) -> None:
 
 
 def test_it_has_configs() -> None:
-    assert len(CONFIGS) == 4
+    assert len(CONFIGS) == 5
 
 
 def test_its_exit_codes_are_the_programs() -> None:
