@@ -141,6 +141,17 @@ def _answers(shapes: Shapes) -> Mapping[str, tuple[Mapping[str, Shape], Sequence
             (("config_file", "overwritten", "missing_variables"),),
         ),
         "doctor": ({"checks": array_of(CHECK)}, (("checks",),)),
+        "deploy": (
+            {
+                "out": STRING,
+                "config": or_null(STRING),
+                "kept": array_of(STRING),
+                "stack": STRING,
+                "parameters": map_of(STRING),
+                "next": array_of(STRING),
+            },
+            (("out", "config", "kept", "stack", "parameters", "next"),),
+        ),
         "local up": ({"parts": array_of(PART)}, (("parts",),)),
         "local status": ({"parts": array_of(PART)}, (("parts",),)),
         "local down": (
