@@ -24,8 +24,9 @@ from etlcli.blocks.extracting import extract_block
 from etlcli.blocks.finishing import abort_run, finish_run
 from etlcli.blocks.loading import load_block
 from etlcli.blocks.planning import plan_run
-from etlcli.config import Choice, choose, create_options
+from etlcli.config import Choice, choose, create_options, resolve_job
 from etlcli.errors import AuthenticationError, EtlError, TerminalError, UsageError
+from etlcli.model import Job
 from etlcli.report import Report
 from etlcli.stopping import Stopped
 from etlcli.summary import summarize
@@ -73,13 +74,22 @@ class _Call:
         """For how long it may wait for another call."""
         return min(_WAIT_SECONDS, max(0.0, self.ends_at - time.monotonic()) / 2)
 
-    def choice(self, job: JobEvent) -> Choice:
-        """Resolve the job that the event is about."""
-        (choice,) = choose(self.container.settings(), job.request)
-        wanted = replace(choice.job, restart=job.restart)
+    def choice(self, event: JobEvent) -> Choice:
+        """Resolve the job that an event is about, with how its rows become items: that may need a secret."""
+        (choice,) = choose(self.container.settings(), event.request)
+        return choice._replace(job=self._noted(choice.job, event))
+
+    def job(self, event: JobEvent) -> Job:
+        """Resolve the job that an event is about, by who makes no items, and so may not read what masks them."""
+        request = event.request
+        (table,) = request.tables
+        settings = self.container.settings()
+        return self._noted(resolve_job(settings, table, request.flags, request.incremental), event)
+
+    def _noted(self, job: Job, event: JobEvent) -> Job:
         report = self.report
-        report.job, report.cache, report.destination = wanted.name, wanted.cache, wanted.destination
-        return choice._replace(job=wanted)
+        report.job, report.cache, report.destination = job.name, job.cache, job.destination
+        return replace(job, restart=event.restart)
 
 
 _container = Container()
@@ -199,15 +209,15 @@ async def _extract_block(call: _Call, event: object) -> dict[str, Any]:
 
 async def _load_block(call: _Call, event: object) -> dict[str, Any]:
     block = read_block(event)
-    choice = call.choice(block.job)
+    job = call.job(block.job)
     container = call.container
     done = await load_block(
         block.call,
         block.number,
         block.ledger,
-        choice.job,
-        await container.cache(choice.job),
-        await container.sink(choice.job, block.call.max_writes),
+        job,
+        await container.cache(job),
+        await container.sink(job, block.call.max_writes),
         await container.state(),
         call.report,
         wait_seconds=call.wait_seconds,
@@ -224,15 +234,15 @@ async def _load_block(call: _Call, event: object) -> dict[str, Any]:
 
 
 async def _finish(call: _Call, event: object) -> dict[str, Any]:
-    job, run = read_call(event)
-    choice = call.choice(job)
+    asked, run = read_call(event)
+    job = call.job(asked)
     container = call.container
     started = time.monotonic()
     await finish_run(
         run,
-        choice.job,
-        await container.cache(choice.job),
-        await container.sink(choice.job),
+        job,
+        await container.cache(job),
+        await container.sink(job),
         await container.state(),
         call.report,
     )
@@ -243,7 +253,7 @@ async def _finish(call: _Call, event: object) -> dict[str, Any]:
     manifest = call.report.manifest
     assert manifest is not None, "it is complete"
     key = ",".join(attribute.name for attribute in manifest.key.attributes)
-    return {"name": choice.job.name, "rows": summary["rows_loaded"], "key": key, "run": run.run_id, "summary": summary}
+    return {"name": job.name, "rows": summary["rows_loaded"], "key": key, "run": run.run_id, "summary": summary}
 
 
 async def _abort(call: _Call, event: object) -> dict[str, Any]:
@@ -254,7 +264,7 @@ async def _abort(call: _Call, event: object) -> dict[str, Any]:
     logs.say("ERROR", f"the execution failed: {why}", execution=execution)
     if "call" in state:
         job, run = read_call(state)
-        await abort_run(run, call.choice(job).job, await call.container.state(), call.report, TerminalError(why))
+        await abort_run(run, call.job(job), await call.container.state(), call.report, TerminalError(why))
         return {"name": call.report.job, "run": run.run_id, "error": why}
     # The plan itself failed: there is a lease to give back at most.
     try:
@@ -263,7 +273,7 @@ async def _abort(call: _Call, event: object) -> dict[str, Any]:
         return {"error": why}
     from etlcli.leasing import release_shared
 
-    name = call.choice(job).job.name
+    name = call.job(job).name
     await release_shared(name, str(execution), await call.container.state(), call.report)
     return {"name": name, "error": why}
 
@@ -292,24 +302,24 @@ async def _extract_all(call: _Call, event: object) -> dict[str, Any]:
     manifest = call.report.manifest
     assert manifest is not None, "it is complete"
     rows = manifest.totals.rows_extracted - manifest.totals.rows_rejected - manifest.totals.rows_dropped
-    return {**job.event, **_as_the_original(choice, rows, manifest.key), "run": manifest.run_id}
+    return {**job.event, **_as_the_original(choice.job, rows, manifest.key), "run": manifest.run_id}
 
 
 async def _load_all(call: _Call, event: object) -> dict[str, Any]:
     """Do what the original's second function did: load all at once; it goes on where a call ends too early."""
     from etlcli import pipeline
 
-    job = read_job(event)
-    choice = call.choice(job)
+    asked = read_job(event)
+    job = call.job(asked)
     container = call.container
     more = False
     try:
         await pipeline.load(
-            choice.job,
-            job.run_id,
+            job,
+            asked.run_id,
             create_options(container.settings()),
-            await container.cache(choice.job),
-            await container.sink(choice.job, choice.job.max_writes),
+            await container.cache(job),
+            await container.sink(job, job.max_writes),
             await container.state(),
             call.report,
         )
@@ -318,12 +328,12 @@ async def _load_all(call: _Call, event: object) -> dict[str, Any]:
     manifest = call.report.manifest
     key = () if manifest is None else manifest.key
     run = call.report.run_id
-    return {**job.event, **_as_the_original(choice, call.report.counters.rows_loaded, key), "run": run, "more": more}
+    return {**asked.event, **_as_the_original(job, call.report.counters.rows_loaded, key), "run": run, "more": more}
 
 
-def _as_the_original(choice: Choice, rows: int, key: Any) -> dict[str, Any]:
+def _as_the_original(job: Job, rows: int, key: Any) -> dict[str, Any]:
     names = [attribute.name for attribute in key.attributes] if key else []
-    return {"name": choice.job.name, "rows": rows, "key": ",".join(names)}
+    return {"name": job.name, "rows": rows, "key": ",".join(names)}
 
 
 def _is_of_run(event: object) -> bool:
