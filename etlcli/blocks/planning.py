@@ -39,6 +39,10 @@ ROWS_PER_RANGE = 50_000
 # What one call at work needs in the cache at the least: two chunks.
 _LEAST_SHARE_BYTES = 600_000
 
+# Write units a second: a chunk of the smallest rows has some 100,000 of them, and is to be loaded within one call, that
+# Lambda gives 900 seconds.
+_LEAST_WRITES = 250
+
 # Rows that are looked at for each key between two ranges. Ranges then differ by a tenth of their size, mostly.
 _SAMPLED_PER_EDGE = 100
 _MOST_SAMPLED_SHARE = 0.5
@@ -147,7 +151,7 @@ async def plan_run(
             chronicle = Chronicle("run", job, state, report)
             chronicle.begin(plan.relation.columns)
             await chronicle.has_begun()
-            concurrency = max(1, min(spread.concurrency, room // (2 * _LEAST_SHARE_BYTES)))
+            concurrency = _concurrency(spread, len(blocks), room, job.max_writes)
             return Planned(
                 RunCall(
                     run_id=manifest.run_id,
@@ -162,6 +166,14 @@ async def plan_run(
                 sum(len(block.edges) - 1 for block in blocks),
                 resumed=found is not None,
             )
+
+
+def _concurrency(spread: Spread, blocks: int, room: int, max_writes: int | None) -> int:
+    """How many blocks may be worked on at once, so that each call has a share that it gets somewhere with."""
+    bounds = [spread.concurrency, blocks, room // (2 * _LEAST_SHARE_BYTES)]
+    if max_writes is not None:
+        bounds.append(max_writes // _LEAST_WRITES)
+    return max(1, min(bounds))
 
 
 async def _edges(

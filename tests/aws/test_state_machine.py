@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from tests.aws.lambdas import Functions, emulator_program, functions
 from tests.aws.step_functions import StepFunctions, step_functions
 from tests.conftest import Schema, Stack
 from tests.integration.command_line import CommandLine
+from tests.integration.fault_proxy import Fault, FaultProxy, fault_proxy, with_host_port
 
 pytestmark = pytest.mark.skipif(
     emulator_program() is None,
@@ -29,6 +29,9 @@ pytestmark = pytest.mark.skipif(
 
 # What one call may take: little, so that much work takes more than one.
 TIMEOUTS = {"FromDbToCache": 20, "FromCacheToDynamoDb": 10}
+
+# A title is so many digests: a chunk then has about 2,500 rows.
+FACTORS = (1, -1, 3, -3, 5, -5)
 
 # The original's state machine: two steps, and nothing else.
 TWO_STEPS = {
@@ -48,6 +51,7 @@ class Aws:
     machine: StepFunctions
     stack: Stack
     state_table: str
+    postgres: FaultProxy
 
     def items(self, table: str) -> list[dict[str, Any]]:
         """Everything that is in a destination table."""
@@ -71,7 +75,6 @@ def aws(built_artifact: Path, stack: Stack, tmp_path_factory: pytest.TempPathFac
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
-        "DATABASE_URL": stack.postgres_url,
         "MOMENTO_LOCAL": stack.momento,
         "AWS_ENDPOINT_URL_DYNAMODB": stack.dynamodb_url,
         "AWS_REGION": "us-east-1",
@@ -81,10 +84,12 @@ def aws(built_artifact: Path, stack: Stack, tmp_path_factory: pytest.TempPathFac
         "MOMENTO_ETL_STATE_TABLE": state_table,
     }
     with ExitStack() as resources:
+        postgres = resources.enter_context(fault_proxy(stack.postgres_url))
+        environment["DATABASE_URL"] = with_host_port(stack.postgres_url, postgres)
         containers = {"FromDbToCache": 2, "FromCacheToDynamoDb": 2}
         lambdas = resources.enter_context(functions(built_artifact, environment, folder, containers, TIMEOUTS))
         machine = resources.enter_context(step_functions(lambdas.port, folder))
-        yield Aws(lambdas, machine, stack, state_table)
+        yield Aws(lambdas, machine, stack, state_table, postgres)
 
 
 @pytest.fixture(autouse=True)
@@ -97,20 +102,20 @@ def rows(schema: Schema, count: int) -> str:
     """Make a table of rows that hardly compress; answer its name."""
     schema.execute(
         "create table films (id int primary key, title text, rating numeric);"
-        " insert into films select g, md5(g::text) || md5((-g)::text), g * 1.5"
+        f" insert into films select g, {' || '.join(f'md5((g * {it})::text)' for it in FACTORS)}, g * 1.5"
         f" from generate_series(1, {count}) g; analyze films"
     )
     return f"{schema.name}.films"
 
 
 def expected(count: int) -> list[dict[str, Any]]:
-    def digest(text: str) -> str:
-        return hashlib.md5(text.encode()).hexdigest()
+    def digest(number: int) -> str:
+        return hashlib.md5(str(number).encode()).hexdigest()
 
     return [
         {
             "id": {"N": str(number)},
-            "title": {"S": digest(str(number)) + digest(str(-number))},
+            "title": {"S": "".join(digest(number * factor) for factor in FACTORS)},
             "rating": {"N": f"{number * 1.5:.1f}"},
         }
         for number in range(1, count + 1)
@@ -146,31 +151,41 @@ def test_a_call_stops_in_time_and_the_loop_goes_on(aws: Aws, schema: Schema, uni
     assert aws.items(unique) == expected(20_000)
 
 
-@pytest.mark.parametrize("name", ["FromDbToCache", "FromCacheToDynamoDb"])
-def test_a_function_that_is_killed_in_the_middle_is_called_again(
-    aws: Aws, schema: Schema, unique: str, name: str
+def test_a_function_that_is_killed_in_the_middle_of_reading_is_called_again(
+    aws: Aws, schema: Schema, unique: str
 ) -> None:
-    count = 60_000 if name == "FromDbToCache" else 12_000
-    event = {"table": rows(schema, count), "cache": unique, "destination": unique, "ranges": 1}
-    if name == "FromCacheToDynamoDb":
-        event["max_writes"] = 2500
-    killed = threading.Event()
+    event = {"table": rows(schema, 12_000), "cache": unique, "destination": unique, "ranges": 1}
+    extracting = aws.functions["FromDbToCache"]
 
-    def kill() -> None:
-        aws.functions[name].began.wait(120)
-        if name == "FromCacheToDynamoDb":
-            aws.functions[name].wait_until(lambda: stored(aws, unique) > 1000)
-        killed.set() if aws.functions[name].kill_one() else None
+    def hold_up(_call: object) -> None:
+        # Once, after about 5,000 rows.
+        aws.postgres.script(Fault("stall", after=1_200_000))
+        extracting.fails = lambda _call: None
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    ended = aws.machine.run(event)
-    killer.join()
+    extracting.fails = hold_up
+    execution = aws.machine.start_with(event)
+    aws.postgres.wait_for("stall")
+    assert extracting.kill_one()
+    ended = aws.machine.wait(execution)
     assert ended.status == "SUCCEEDED", ended
-    assert killed.is_set()
-    assert any("errorType" in answer for answer in aws.functions[name].answers)
-    assert ended.output["rows"] == count
-    assert aws.items(unique) == expected(count)
+    assert "errorType" in extracting.answers[0]
+    assert ended.output["rows"] == ended.output["summary"]["rows_extracted"] == 12_000
+    assert aws.items(unique) == expected(12_000)
+
+
+def test_a_function_that_is_killed_in_the_middle_of_loading_is_called_again(
+    aws: Aws, schema: Schema, unique: str
+) -> None:
+    event = {"table": rows(schema, 8_000), "cache": unique, "destination": unique, "ranges": 1, "max_writes": 2000}
+    loading = aws.functions["FromCacheToDynamoDb"]
+    execution = aws.machine.start_with(event)
+    loading.wait_until(lambda: stored(aws, unique) > 1000)
+    assert loading.kill_one()
+    ended = aws.machine.wait(execution)
+    assert ended.status == "SUCCEEDED", ended
+    assert "errorType" in loading.answers[0]
+    assert ended.output["rows"] == 8_000
+    assert aws.items(unique) == expected(8_000)
 
 
 def stored(aws: Aws, table: str) -> int:
@@ -321,6 +336,16 @@ def test_events_that_are_none(aws: Aws, event: object, says: str) -> None:
     answer = aws.functions.invoke("Plan", event)
     assert answer["errorType"] == "EtlTerminal"
     assert says in answer["errorMessage"]
+
+
+def test_a_postgresql_that_cannot_be_reached_is_named(aws: Aws) -> None:
+    aws.postgres.refuse()
+    try:
+        answer = aws.functions.invoke("Plan", {"table": "movies"})
+    finally:
+        aws.postgres.accept()
+    assert answer["errorType"] == "EtlTransient"
+    assert f"127.0.0.1:{aws.postgres.port}" in answer["errorMessage"]
 
 
 def test_what_is_logged_is_json_with_job_and_run(aws: Aws, schema: Schema, unique: str) -> None:
