@@ -6,6 +6,7 @@ written here, and its user has asked for nothing yet.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +60,12 @@ def _jobs(settings: Settings | None) -> list[str]:
 
 
 def _settings(given: dict[str, Any]) -> Settings | None:
-    from etlcli.config import load_settings
+    from etlcli.config import load_settings, with_source
 
     try:
-        return load_settings(given.get("config"))
+        settings = load_settings(given.get("config"))
+        address = given.get("source_url")
+        return with_source(settings, address, os.environ) if address else settings
     except Exception:  # noqa: BLE001  whatever is wrong with the config, a command that uses it tells
         return None
 

@@ -28,11 +28,13 @@ def create_table(
     columns: options.Columns = None,
     key: options.KeyColumns = None,
     destination: options.Destination = None,
+    source_url: options.SourceUrl = None,
     config: options.Config = None,
     local: options.Local = False,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Make the destination table with the key that the source gives it, and wait until it is ACTIVE.
 
@@ -43,10 +45,10 @@ def create_table(
     Example:
       momento-etl create-table movies
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
 
     def work(report: Report) -> dict[str, Any]:
-        settings = settle(speaker, config, local=local, source=True, sink=True)
+        settings = settle(speaker, config, local=local, source_url=source_url, source=True, sink=True)
         flags = JobFlags(query=query, columns=columns, key=key, destination=destination)
         job = resolve_job(settings, name, flags)
         encoding = resolve_options(settings, name, flags)

@@ -24,11 +24,13 @@ _STATE_OFF = "Nothing keeps two runs of a job apart, and a run that was stopped 
 
 def doctor(
     table: options.Tables = None,
+    source_url: options.SourceUrl = None,
     config: options.Config = None,
     local: options.Local = False,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Look at each service: reachable, login, allowed, version, limits; and each failure's cure.
 
@@ -43,11 +45,11 @@ def doctor(
       momento-etl doctor --table movies --output json
       momento-etl doctor --local
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
     answered: dict[str, Any] = {}
 
     def work(report: Report) -> dict[str, Any]:
-        settings = settle(speaker, config, local=local)
+        settings = settle(speaker, config, local=local, source_url=source_url)
         if connection(settings) is Connection.NONE:
             require(settings, source=True, cache=True, destination=True)
         found: list[Check] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,15 @@ from etlcli.cli.progress import Bar, shown
 from etlcli.cli.rejects_file import RejectsFile
 from etlcli.cli.render import summary_text
 from etlcli.cli.running import Interrupted, command_again, interruptible, run_async, seconds_of
-from etlcli.config import Settings, connect_embedded, load_settings, local_notice, require, use_embedded
+from etlcli.config import (
+    Settings,
+    connect_embedded,
+    load_settings,
+    local_notice,
+    require,
+    use_embedded,
+    with_source,
+)
 from etlcli.hidden import hide, hide_within
 from etlcli.report import Report
 from etlcli.secrets.store import AwsSecrets
@@ -26,15 +35,34 @@ _EMBEDDED_REGION = "us-east-1"
 
 
 def settle(
-    output: Output, config: str | None, *, local: bool, source: bool = False, cache: bool = False, sink: bool = False
+    output: Output,
+    config: str | None,
+    *,
+    local: bool,
+    source_url: str | None = None,
+    source: bool = False,
+    cache: bool = False,
+    sink: bool = False,
 ) -> Settings:
     """Read the configuration for what a command needs, and start the embedded stack where it takes its place.
+
+    Args:
+        output: How the command speaks.
+        config: The config file; None to look for one.
+        local: Whether the embedded stack was asked for.
+        source_url: The source that the command line names; None for the configured one.
+        source: Whether the command reads PostgreSQL.
+        cache: Whether it needs Momento.
+        sink: Whether it needs DynamoDB.
 
     Raises:
         ConfigError: It is wrong, or half is missing, or a secret that it refers to cannot be had.
         EtlError: The embedded stack does not start.
     """
+    hide_within(source_url)
     settings = load_settings(config, local=local, resolver=AwsSecrets())
+    if source_url is not None:
+        settings = with_source(settings, source_url, os.environ)
     hide(settings.cache.api_key, *(table.mask_key for table in settings.tables.values()))
     if settings.source is not None:
         hide(settings.source.password)

@@ -38,6 +38,7 @@ def history(
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Show past runs, the newest first: when, how long, how many rows, and how they ended.
 
@@ -49,7 +50,7 @@ def history(
       momento-etl history movies --limit 5
       momento-etl history --run-id 20260814T101502123Z-7f3a
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
 
     def work(report: Report) -> dict[str, Any]:
         settings = settle(speaker, config, local=local, sink=True)

@@ -45,6 +45,7 @@ def inspect_cache(
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Show what the cache holds: runs, chunks, time left, sizes, sample rows.
 
@@ -55,7 +56,7 @@ def inspect_cache(
       momento-etl inspect-cache movies --row 42
       momento-etl inspect-cache movies --rejects --output json
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
 
     def work(report: Report) -> dict[str, Any]:
         wanted = [

@@ -21,6 +21,7 @@ __all__ = [
     "KeyColumns",
     "Limit",
     "Local",
+    "LogFile",
     "MaxDeletes",
     "MaxRejects",
     "MaxWrites",
@@ -34,6 +35,8 @@ __all__ = [
     "SchemaContract",
     "SchemaName",
     "Since",
+    "SourceUrl",
+    "SourceUrlBesides",
     "Table",
     "Tables",
     "Timeout",
@@ -271,6 +274,26 @@ Local: TypeAlias = Annotated[
         rich_help_panel=_PLACES,
     ),
 ]
+SourceUrl: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        "--source-url",
+        metavar="URL",
+        help="This PostgreSQL, for once: a URL, libpq's keywords, or env:NAME. Others on this machine can see a"
+        " password in it.",
+        rich_help_panel=_PLACES,
+    ),
+]
+SourceUrlBesides: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--source-url",
+        metavar="URL",
+        help="This PostgreSQL, for once: a URL, libpq's keywords, or env:NAME.",
+        rich_help_panel=_PLACES,
+    ),
+]
 OutputOption: TypeAlias = Annotated[
     OutputFormat,
     typer.Option(
@@ -282,6 +305,15 @@ OutputOption: TypeAlias = Annotated[
 ]
 Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=_OUTPUT)
+]
+LogFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--log-file",
+        metavar="FILE",
+        help="Write all that is said on stderr, and what --verbose adds, to this file too.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 Verbose: TypeAlias = Annotated[
     bool,

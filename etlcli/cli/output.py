@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from etlcli import __version__
 from etlcli.errors import EtlError
-from etlcli.hidden import hide_environment, masked
+from etlcli.hidden import hide_environment, hide_within, masked
 from etlcli.several import Failure
 
 __all__ = ["Output", "OutputFormat", "StdoutError", "visible"]
@@ -45,9 +47,20 @@ class Output:
         form: Text for people, or JSON for programs.
         quiet: Nothing to stderr but errors.
         verbose: Tracebacks, and what libraries log.
+        log_file: Where all that is said beside the data is written too, tracebacks included; None for nowhere.
+
+    Raises:
+        UsageError: The log file cannot be opened.
     """
 
-    def __init__(self, form: OutputFormat = OutputFormat.TEXT, *, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        form: OutputFormat = OutputFormat.TEXT,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        log_file: str | None = None,
+    ) -> None:
         self.form = form
         self.quiet = quiet
         self.verbose = verbose
@@ -55,6 +68,13 @@ class Output:
         hide_environment(os.environ)
         self.stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._stdout = Console(highlight=False, markup=False, emoji=False)
+        self._log: Console | None = None
+        if log_file is not None:
+            from etlcli.cli.log_file import open_log
+
+            self._log = open_log(log_file)
+            hide_within(shlex.join(sys.argv))
+            self.log(shlex.join(["momento-etl", __version__, *sys.argv[1:]]))
 
     @property
     def is_text(self) -> bool:
@@ -66,26 +86,38 @@ class Output:
         """Whether a moving display has a terminal to move on."""
         return self.stderr.is_terminal and not self.stderr.is_dumb_terminal and not self.quiet
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether what is said is written to a file too."""
+        return self._log is not None
+
+    def log(self, content: RenderableType) -> None:
+        """Write something to the log file alone, where there is one."""
+        if self._log is not None:
+            _draw(self._log, Text(content, no_wrap=True, overflow="ignore") if isinstance(content, str) else content)
+
     def note(self, text: str | Text) -> None:
         """Say something in passing."""
-        if not self.quiet:
-            self._say(Text(text) if isinstance(text, str) else text)
+        self._say(Text(text) if isinstance(text, str) else text, in_passing=True)
 
     def show(self, content: RenderableType) -> None:
         """Show something larger in passing."""
+        self.log(content)
         if not self.quiet:
             _draw(self.stderr, content)
 
     def warn(self, text: str) -> None:
         """Warn."""
-        if not self.quiet:
-            self._say(Text.assemble(("warning: ", "yellow bold"), visible(text, lines=True)))
+        self._say(Text.assemble(("warning: ", "yellow bold"), visible(text, lines=True)), in_passing=True)
 
     def error(self, error: BaseException) -> None:
         """Tell an error: what happened and where, and on a ``hint:`` line what to do."""
-        if self.verbose:
+        if self.verbose or self.is_logged:
             # Without values of variables: they may hold secrets.
-            self.stderr.print(masked("".join(traceback.format_exception(error))), soft_wrap=True, end="")
+            trace = masked("".join(traceback.format_exception(error)))
+            self.log(trace.rstrip("\n"))
+            if self.verbose:
+                self.stderr.print(trace, soft_wrap=True, end="")
         if not isinstance(error, EtlError):
             failure = masked(f"{type(error).__name__}: {error}")
             self._tell("error", "red bold", f"momento-etl itself failed: {failure}")
@@ -111,10 +143,13 @@ class Output:
         self._say(Text.assemble((f"{label}: ", style), f"\n{indent}".join(lines[:config])))
         for line in lines[config:]:
             self.stderr.print(Text(indent + line), soft_wrap=True)
+            self.log(indent + line)
 
-    def _say(self, text: Text) -> None:
+    def _say(self, text: Text, *, in_passing: bool = False) -> None:
         # A terminal gets whole words on each line; a log gets lines as long as they are, which can be searched.
-        self.stderr.print(text, soft_wrap=not self.stderr.is_terminal)
+        self.log(text.plain)
+        if not (self.quiet and in_passing):
+            self.stderr.print(text, soft_wrap=not self.stderr.is_terminal)
 
     def data(self, content: RenderableType) -> None:
         """Print what the command was asked for, as text for people or scripts; nothing where JSON was asked for.

@@ -100,11 +100,13 @@ def plan(
     cache: options.Cache = None,
     destination: options.Destination = None,
     ttl: options.Ttl = None,
+    source_url: options.SourceUrl = None,
     config: options.Config = None,
     local: options.Local = False,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Say what a run would do, and write nothing: rows, operations, writes, time, cost, rejects.
 
@@ -139,13 +141,14 @@ def plan(
         ),
         incremental=IncrementalFlags(since=since, full_refresh=full_refresh),
     )
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
     plan_jobs(
         "plan",
         speaker,
         request,
         config=config,
         local=local,
+        source_url=source_url,
         exact=exact,
         limits=Limits(momento_limit or DEFAULT_LIMITS.momento_operations, write_limit or DEFAULT_LIMITS.write_units),
     )
@@ -158,6 +161,7 @@ def plan_jobs(
     *,
     config: str | None,
     local: bool,
+    source_url: str | None = None,
     exact: bool = False,
     limits: Limits = DEFAULT_LIMITS,
 ) -> NoReturn:
@@ -169,6 +173,7 @@ def plan_jobs(
         request: Which jobs, as for ``run``.
         config: The config file; None to look for one.
         local: Whether the embedded stack takes the place of what is configured.
+        source_url: The source that the command line names; None for the configured one.
         exact: Whether to read all rows.
         limits: What the services take in a second.
     """
@@ -179,7 +184,7 @@ def plan_jobs(
     try:
         with interruptible():
             check_request(request)
-            settings = _settled(output, config, local=local)
+            settings = _settled(output, config, local=local, source_url=source_url)
             run_async(lambda: planner.run(settings, request), output)
     except Interrupted as interrupted:
         signal_number = interrupted.number
@@ -226,9 +231,9 @@ def _answer_one(
     raise typer.Exit(exit_code(summary, error, signal_number))
 
 
-def _settled(output: Output, config: str | None, *, local: bool) -> Settings:
+def _settled(output: Output, config: str | None, *, local: bool, source_url: str | None) -> Settings:
     """Settle the configuration: the source has to be there; of the others, what is there has to be right."""
-    settings = settle(output, config, local=local, source=True)
+    settings = settle(output, config, local=local, source_url=source_url, source=True)
     settings = require(settings, cache=settings.connects("cache"), destination=_has_destination(settings))
     return used(settings, "prices")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Literal, TypeAlias
@@ -49,21 +49,22 @@ async def shown(
         bars: Which of them the command moves.
         title: Which of several jobs it is; None where there is one.
     """
-    if output.is_text and output.shows_progress:
-        display = _display(report.counters, output, bars, title)
-    elif output.is_text and not output.quiet:
-        display = _lines(report.counters, output, bars, title)
-    elif not output.is_text:
-        display = _events(report, output)
-    else:
-        yield
-        return
+    displays = []
+    if not output.is_text:
+        displays.append(_events(report, output))
+    elif output.shows_progress:
+        displays.append(_display(report.counters, output, bars, title))
+    if output.is_text and not output.shows_progress:
+        displays.append(_lines(report.counters, output.note, bars, title))
+    elif output.is_logged:
+        displays.append(_lines(report.counters, output.log, bars, title))
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(display)
+        tasks = [group.create_task(display) for display in displays]
         try:
             yield
         finally:
-            task.cancel()
+            for task in tasks:
+                task.cancel()
 
 
 def _figures(counters: Counters) -> dict[Bar, int]:
@@ -127,14 +128,14 @@ class _RateColumn(ProgressColumn):
         return Text(f"{task.speed:,.0f} rows/s" if task.speed else "", style="progress.data.speed")
 
 
-async def _lines(counters: Counters, output: Output, bars: tuple[Bar, ...], title: str | None) -> None:
+async def _lines(counters: Counters, say: Callable[[str], None], bars: tuple[Bar, ...], title: str | None) -> None:
     which = "" if title is None else f"{title}: "
     started = time.monotonic()
     while True:
         await asyncio.sleep(_LINE_SECONDS)
         figures = _figures(counters)
         words = ", ".join(f"{figures[bar]:,} {bar}" for bar in bars)
-        output.note(
+        say(
             f"{which}{time.monotonic() - started:.0f}s {_stage(counters)}: rows {words};"
             f" {counters.throttles:,} throttles"
         )

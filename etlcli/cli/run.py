@@ -62,12 +62,14 @@ def run(
     destination: options.Destination = None,
     max_writes: options.MaxWrites = None,
     ttl: options.Ttl = None,
+    source_url: options.SourceUrl = None,
     config: options.Config = None,
     local: options.Local = False,
     rejects_file: options.RejectsPath = None,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Extract and load, overlapped: table rows through the cache into DynamoDB.
 
@@ -83,7 +85,7 @@ def run(
       momento-etl run --table movies --table actors
       momento-etl run --all --schema sales
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
     request = Request(
         tables=tuple(table or ()),
         every=every,
@@ -108,7 +110,7 @@ def run(
     )
 
     if dry_run:
-        plan_jobs("run", speaker, request, config=config, local=local)
+        plan_jobs("run", speaker, request, config=config, local=local, source_url=source_url)
 
     bars = with_checks(_BARS, verify=verify)
 
@@ -121,7 +123,7 @@ def run(
         )
 
     def settled() -> Settings:
-        return settle(speaker, config, local=local, source=True, cache=True, sink=True)
+        return settle(speaker, config, local=local, source_url=source_url, source=True, cache=True, sink=True)
 
     def follow_up(job: str, where: str | None) -> str:
         found = options.written(cache=where, config=config, local=local)

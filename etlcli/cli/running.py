@@ -16,6 +16,7 @@ from typing import Any
 from etlcli.cli.output import Output
 from etlcli.config import format_duration, parse_duration
 from etlcli.errors import TerminalError, UsageError
+from etlcli.hidden import masked
 from etlcli.stopping import Stop
 
 __all__ = ["Interrupted", "OutOfTime", "command_again", "interruptible", "run_async", "seconds_of"]
@@ -143,8 +144,8 @@ def seconds_of(text: str | None, option: str, *, least: int) -> int | None:
 
 
 def command_again() -> str:
-    """Write this command as it was called, so that it goes on where this one ended."""
-    return shlex.join(["momento-etl", *(word for word in sys.argv[1:] if word != "--restart")])
+    """Write this command as it was called, so that it goes on where this one ended; without any secret in it."""
+    return masked(shlex.join(["momento-etl", *(word for word in sys.argv[1:] if word != "--restart")]))
 
 
 @contextmanager

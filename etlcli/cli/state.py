@@ -40,6 +40,7 @@ def show(
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Show how far jobs have come, who loads for them now, and their last runs.
 
@@ -47,7 +48,7 @@ def show(
       momento-etl state show
       momento-etl state show movies --output json
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
 
     def work(report: Report) -> dict[str, Any]:
         settings = settle(speaker, config, local=local, sink=True)
@@ -77,6 +78,7 @@ def reset(
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Forget an incremental job's watermark: its next run takes all rows.
 
@@ -86,7 +88,7 @@ def reset(
     Example:
       momento-etl state reset movies
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
 
     def work(report: Report) -> dict[str, Any]:
         settings = settle(speaker, config, local=local, sink=True)

@@ -33,12 +33,14 @@ def extract(
     timeout: options.Timeout = None,
     cache: options.Cache = None,
     ttl: options.Ttl = None,
+    source_url: options.SourceUrl = None,
     config: options.Config = None,
     local: options.Local = False,
     rejects_file: options.RejectsPath = None,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Read a table into the cache, and print the run_id on stdout.
 
@@ -48,7 +50,7 @@ def extract(
     Example:
       momento-etl extract --table movies && momento-etl load --table movies
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
     flags = JobFlags(
         query=query,
         where=where,
@@ -64,7 +66,7 @@ def extract(
     )
 
     def work(report: Report) -> Callable[[], Awaitable[None]]:
-        settings = settle(speaker, config, local=local, source=True, cache=True)
+        settings = settle(speaker, config, local=local, source_url=source_url, source=True, cache=True)
         job = resolve_job(settings, table, flags, IncrementalFlags(since=since, full_refresh=full_refresh))
         job = replace(job, restart=restart)
         chosen = resolve_options(settings, table, flags)
@@ -118,6 +120,7 @@ def load(
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Write a complete extraction from the cache into DynamoDB: the current one, or --run-id.
 
@@ -126,7 +129,7 @@ def load(
     Example:
       momento-etl load --table movies --destination movies-copy
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
 
     def work(report: Report) -> Callable[[], Awaitable[None]]:
         settings = settle(speaker, config, local=local, cache=True, sink=True)

@@ -88,11 +88,13 @@ def verify(
     show: Show = 20,
     cache: options.Cache = None,
     destination: options.Destination = None,
+    source_url: options.SourceUrlBesides = None,
     config: options.Config = None,
     local: options.Local = False,
     output: options.OutputOption = OutputFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Compare each item with what its row makes, by key and by value: missing, different, surplus.
 
@@ -108,7 +110,7 @@ def verify(
       momento-etl verify --table movies --sample 1% --output json
       momento-etl verify --table movies --source --extra
     """
-    speaker = Output(output, quiet=quiet, verbose=verbose)
+    speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
     flags = JobFlags(
         query=query,
         where=where,
@@ -140,7 +142,15 @@ def verify(
             )
         if seed is not None and sample is None:
             raise UsageError("--seed chooses the rows of a sample, and there is none", hint="Add --sample N or N%.")
-        settings = settle(speaker, config, local=local, source=bool(reads_source), cache=not reads_source, sink=True)
+        settings = settle(
+            speaker,
+            config,
+            local=local,
+            source_url=source_url,
+            source=bool(reads_source),
+            cache=not reads_source,
+            sink=True,
+        )
         # Where it is there, it helps out with rows that the cache has lost; where not, the cache may do.
         settings = look_up(settings, "source")
         job = resolve_job(settings, table, flags)

@@ -18,6 +18,7 @@ from etlcli.config.connections import (
     momento_access,
     require,
     use_embedded,
+    with_source,
 )
 from etlcli.config.example import example_file
 from etlcli.config.jobs import IncrementalFlags, JobFlags, JobOptions, resolve_job, resolve_options
@@ -87,4 +88,5 @@ __all__ = [
     "resolve_options",
     "use_embedded",
     "used",
+    "with_source",
 ]

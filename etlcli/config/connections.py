@@ -6,17 +6,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
+from typing import TypeVar
 
 from etlcli.config.document import FILE_NAME
+from etlcli.config.kinds import BadValue
 from etlcli.config.lookup import used
 from etlcli.config.momento import MomentoAccess, key_form, legacy_endpoint
 from etlcli.config.problems import as_error
+from etlcli.config.references import is_reference, is_remote, of_environment
 from etlcli.config.schema import PREFIX, SECTIONS, Option, SourceSettings
-from etlcli.config.settings import HALVES, Half, Origin, Settings
+from etlcli.config.settings import HALVES, Half, Open, Origin, Settings
 from etlcli.config.suggest import listed
-from etlcli.errors import ConfigError
+from etlcli.errors import ConfigError, UsageError
 
-__all__ = ["Connection", "connect_embedded", "connection", "local_notice", "momento_access", "require", "use_embedded"]
+__all__ = [
+    "Connection",
+    "connect_embedded",
+    "connection",
+    "local_notice",
+    "momento_access",
+    "require",
+    "use_embedded",
+    "with_source",
+]
+
+T = TypeVar("T")
 
 _CACHE = SECTIONS["cache"].options
 _SERVICES: Mapping[Half, str] = {"source": "PostgreSQL", "cache": "Momento", "destination": "DynamoDB"}
@@ -176,6 +190,50 @@ def connect_embedded(settings: Settings, *, source_url: str, momento: str, dynam
         ),
         libpq=(),
         aws_config=None,
+    )
+
+
+def with_source(settings: Settings, address: str, environ: Mapping[str, str]) -> Settings:
+    """Put a source that the command line names (``--source``) in place of what is configured.
+
+    Raises:
+        UsageError: It is no address of PostgreSQL's, or the embedded stack was asked for.
+        ConfigError: It is a reference that leads nowhere.
+    """
+    if settings.local:
+        raise UsageError("--source and --local exclude each other", hint="--local brings a source of its own.")
+    option, origin, text = SECTIONS["source"].options["url"], Origin("flag", "--source"), address.strip()
+    settings = _without_source(settings, origin)
+    if is_remote(text):
+        return replace(
+            settings,
+            open_values=MappingProxyType({**settings.open_values, option.path: Open(option, text, origin)}),
+        )
+    try:
+        url = option.kind.of_text(of_environment(text, environ) if is_reference(text) else text)
+    except BadValue as error:
+        raise UsageError(
+            f"--source {error.problem}", hint=error.hint or "For example: --source postgresql://user@host:5432/database"
+        ) from None
+    if not isinstance(url, str):
+        raise UsageError("--source is empty", hint="Give a URL, or leave it out.")
+    return replace(settings, source=replace(settings.source or SourceSettings(), url=url))
+
+
+def _without_source(settings: Settings, origin: Origin) -> Settings:
+    """Take out how the configured source is reached; its password is no other server's business."""
+    theirs = ("source.url", "source.password")
+
+    def others(values: Mapping[str, T]) -> Mapping[str, T]:
+        return MappingProxyType({path: value for path, value in values.items() if path not in theirs})
+
+    return replace(
+        settings,
+        source=replace(settings.source or SourceSettings(), url="", password=None),
+        origins=MappingProxyType({**others(settings.origins), "source.url": origin}),
+        deferred=others(settings.deferred),
+        open_values=others(settings.open_values),
+        notices=tuple(notice for notice in settings.notices if "`url` in [source]" not in notice),
     )
 
 

@@ -39,7 +39,7 @@ class Origin:
         line: The line in the file, as far as it is known.
     """
 
-    level: Literal["file", "environment", "embedded"]
+    level: Literal["file", "environment", "flag", "embedded"]
     text: str
     line: int | None = None
 
