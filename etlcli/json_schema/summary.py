@@ -158,19 +158,20 @@ def _answers(shapes: Shapes) -> Mapping[str, tuple[Mapping[str, Shape], Sequence
             {"stopped": array_of(closed({"part": STRING, "pid": INTEGER})), "purged": BOOLEAN},
             (("stopped", "purged"),),
         ),
-        "run": ({"plan": or_null(_ref("forecast"))}, ((),)),
+        "run": ({"plan": or_null(_ref("forecast"))}, ()),
         "plan": ({"plan": or_null(_ref("forecast"))}, (("plan",),)),
     }
 
 
 def _answered(more: Mapping[str, Shape], sets: Sequence[Sequence[str]]) -> Shape:
     """A command's own fields beside those of all; where it fails they may be missing."""
+    answered = _extended(more)
+    if sets:
+        done = {"properties": {"status": {"enum": ["succeeded", "rejected_rows"]}}}
+        answered |= {"if": done, "then": {"anyOf": [{"required": list(names)} for names in sets]}}
     if "plan" in more:
         # Several jobs have one object, too.
-        return {"if": {"required": ["jobs"]}, "then": _ref("several"), "else": _extended(more, sets[0])}
-    answered = _extended(more)
-    succeeded = {"properties": {"status": {"const": "succeeded"}}}
-    answered |= {"if": succeeded, "then": {"anyOf": [{"required": list(names)} for names in sets]}}
+        return {"if": {"required": ["jobs"]}, "then": _ref("several"), "else": answered}
     return answered
 
 

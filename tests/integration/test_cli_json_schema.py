@@ -45,7 +45,7 @@ FAILING: dict[str, list[list[str]]] = {
     "run": [["--table", "nothing"], ["--table", "small", "--table", "nothing"], ["--tabel", "x"], []],
     "extract": [["--table", "nothing"]],
     "load": [["--table", "nothing"]],
-    "plan": [["--table", "nothing"], ["--table", "nothing", "--table", "nobody"]],
+    "plan": [["--table", "nothing"], ["--table", "nothing", "--table", "nobody"], ["--momento-limit", "0"]],
     "verify": [["--table", "nothing"], ["--seed", "1"]],
     "inspect-cache": [["nothing"], ["small", "--row", "x"]],
     "create-table": [["nothing"]],
