@@ -155,10 +155,3 @@ def test_a_field_more_or_less_is_a_misfit(command: str) -> None:
     if command not in ("run", "verify"):
         with pytest.raises(AssertionError):
             refuse_misfit({**failed, "status": "succeeded", "plan": 1})
-
-
-def test_a_schema_that_is_kept_beside_the_code_is_the_programs_own() -> None:
-    # To renew them: for name in summary config; do momento-etl schema $name > schemas/$name.json; done
-    for name, schema in (("summary", summary_schema()), ("config", config_schema())):
-        kept = (ROOT / "schemas" / f"{name}.json").read_text(encoding="utf-8")
-        assert kept == json.dumps(schema, indent=2, ensure_ascii=False) + "\n", f"schemas/{name}.json is old"

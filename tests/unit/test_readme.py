@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from etlcli.cli.commands import COMMANDS
 from etlcli.config import load_settings
 from etlcli.errors import ExitCode
+from tests import docs
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,11 +44,22 @@ def test_the_files_it_names_exist() -> None:
         assert (ROOT / "etlcli" / name).exists() or (ROOT / name).exists(), name
 
 
+def test_what_the_program_says_of_itself_is_not_old() -> None:
+    assert [path.name for path in docs.old()] == [], "renew them: python -m tests.docs --write"
+
+
+def test_a_change_of_the_program_makes_it_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = COMMANDS["run"].load("run")
+    monkeypatch.setattr(command.params[0], "help", "Something else.")
+    monkeypatch.setattr(docs, "COMMANDS", {"run": SimpleNamespace(load=lambda _: command)})
+    assert [path.name for path in docs.old()] == ["README.md"]
+
+
 def test_its_commands_exist() -> None:
     from typer.main import get_command
 
     from etlcli.cli.main import app
 
     commands = getattr(get_command(app), "commands", {})
-    named = set(re.findall(r"momento-etl ([a-z][a-z-]*)", README))
+    named = set(re.findall(r"momento-etl ([a-z][a-z-]*)", README.partition(docs.BEGIN)[0]))
     assert named - {"itself"} <= set(commands), named
