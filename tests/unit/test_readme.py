@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 
 from etlcli.cli.commands import COMMANDS
 from etlcli.config import load_settings
@@ -34,6 +37,37 @@ def test_its_exit_codes_are_the_programs() -> None:
     shown = re.findall(r"^\| ([\d, ]+) \| ", README, re.MULTILINE)
     codes = {int(code) for row in shown for code in row.split(",")}
     assert codes == {int(code) for code in ExitCode}
+
+
+def test_each_message_that_it_explains_is_one_of_the_programs() -> None:
+    (table,) = re.findall(r"\| it says \|.*?\n\n", README, re.DOTALL)
+    said = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(said) >= 10
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "etlcli").rglob("*.py"))
+    for message in said:
+        assert message in code, message
+
+
+def test_the_workflow_is_one_and_its_commands_are_commands() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    steps = yaml.safe_load(text)["jobs"]["copy"]["steps"]
+    assert any("momento-etl run" in step.get("run", "") for step in steps)
+
+
+LINES = re.findall(rf"momento-etl ((?:{'|'.join(COMMANDS)}) [^`|>#\n]*)", README.partition(docs.BEGIN)[0])
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_its_command_lines_are_understood(line: str) -> None:
+    # Up to where the listing of commands goes on with what each does.
+    words = shlex.split(line.partition("  ")[0])
+    if "|" in line or any(word in ("up|down|status", "show|reset") for word in words):
+        return
+    command: Any = COMMANDS[words[0]].load(words[0])
+    for parameter in command.params:
+        parameter.is_eager = False
+    if not hasattr(command, "commands"):
+        command.make_context(words[0], words[1:], resilient_parsing=False)
 
 
 def test_the_files_it_names_exist() -> None:
