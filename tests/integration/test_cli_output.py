@@ -28,6 +28,13 @@ COMMANDS = (
     "local down",
     "local status",
     "verify",
+    "plan",
+    "doctor",
+    "init",
+    "schema",
+    "schema summary",
+    "state",
+    "state show",
 )
 
 
