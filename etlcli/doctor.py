@@ -23,6 +23,7 @@ __all__ = [
     "failed_by",
     "judge_clock",
     "refuse_failures",
+    "summed_up",
 ]
 
 Endpoint: TypeAlias = Literal["config", "local", "source", "cache", "destination", "state"]
@@ -134,6 +135,14 @@ def judge_clock(endpoint: Endpoint, ahead_seconds: float) -> Check:
         message = f"this machine's clock is {which}; requests are refused from {TOLERATED_SECONDS:.0f} on"
         return Check(endpoint, "clock", "warning", message, cure, facts)
     return Check(endpoint, "clock", "ok", "this machine's clock agrees with the service's", facts=facts)
+
+
+def summed_up(checks: Sequence[Check]) -> str:
+    """Say in a line how many checks there were, and how they went."""
+    warnings = sum(check.status == "warning" for check in checks)
+    failed = sum(check.status == "failed" for check in checks)
+    told = "no warning" if not warnings else "1 warning" if warnings == 1 else f"{warnings} warnings"
+    return f"{len(checks)} checks: {failed or 'none'} failed, {told}"
 
 
 def refuse_failures(checks: Sequence[Check]) -> None:

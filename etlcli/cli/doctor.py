@@ -13,7 +13,7 @@ from etlcli.cli.render_doctor import CheckLine
 from etlcli.cli.running import run_async
 from etlcli.config import Choice, Connection, Half, Request, Settings, choose, connection, require
 from etlcli.config.settings import HALVES
-from etlcli.doctor import Check, Checkup, Endpoint, examine, failed_by, refuse_failures
+from etlcli.doctor import Check, Checkup, Endpoint, examine, failed_by, refuse_failures, summed_up
 from etlcli.errors import ConfigError, UsageError
 from etlcli.report import Report
 
@@ -34,11 +34,11 @@ def doctor(
 ) -> None:
     """Look at each service: reachable, login, allowed, version, limits; and each failure's cure.
 
-    It tries what runs of the config's jobs need, or those named by --table. Nothing
-    is left behind: a value of a few bytes is stored in the cache and removed (in a
-    cache made for it, where there is none yet), and of DynamoDB tables an item is
-    removed that nobody has put. No table is made. The exit code is 1 if a check
-    failed.
+    It tries what runs of the config's jobs need, or those named by --table.
+    Nothing is left behind: a value of a few bytes is stored in the cache and
+    removed (in a cache made for it, where there is none yet), and of DynamoDB
+    tables an item is removed that nobody has put. No table is made. The exit code
+    is 1 if a check failed.
 
     Examples:
       momento-etl doctor
@@ -66,6 +66,7 @@ def doctor(
             checkups["local"] = _embedded
         checkups.update(_checkups(settings, choices, report))
         run_async(lambda: examine(checkups, tell), speaker)
+        speaker.note(summed_up(found))
         refuse_failures(found)
         return answered
 

@@ -119,8 +119,9 @@ def init(
 ) -> None:
     """Write a config file: from what the environment has, and from what is answered or given.
 
-    What stands in DATABASE_URL, PG*, MOMENTO_* and AWS_* is referred to by env:NAME,
-    never copied. At a terminal it asks for the rest, unless options give it.
+    What stands in DATABASE_URL, MOMENTO_* and AWS_* is referred to by env:NAME,
+    never copied; PG* stays libpq's to read. At a terminal it asks for the rest,
+    unless options give it.
 
     Examples:
       momento-etl init

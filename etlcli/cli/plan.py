@@ -111,9 +111,9 @@ def plan(
     """Say what a run would do, and write nothing: rows, operations, writes, time, cost, rejects.
 
     Without --exact it reads a sample, and all its figures are estimates; a table
-    of a few thousand rows is read whole. Where all rows were read, the exit code is
-    the run's: 3 if rows would be rejected, 1 if the run would fail. It needs the
-    source alone; what it cannot look at it says.
+    of a few thousand rows is read whole. Where all rows were read, the exit code
+    is the run's: 3 if rows would be rejected, 1 if the run would fail. It needs
+    the source alone; what it cannot look at it says.
 
     Examples:
       momento-etl plan --local --table movies

@@ -44,8 +44,8 @@ def extract(
 ) -> None:
     """Read a table into the cache, and print the run_id on stdout.
 
-    What load needs travels in the cache: load opens no PostgreSQL, extract needs no
-    DynamoDB.
+    What load needs travels in the cache: load opens no PostgreSQL, and extract
+    needs no DynamoDB.
 
     Example:
       momento-etl extract --table movies && momento-etl load --table movies

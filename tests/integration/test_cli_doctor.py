@@ -73,7 +73,7 @@ def test_all_is_well_before_and_after_a_run(configured: CommandLine, stack: Stac
     configured("run", "--table", "good")
     caches = checks(configured("doctor", "--output", "json"))["cache", "limits"][0]["facts"]["caches"]
     second = configured("doctor", "--table", "good")
-    assert second.err == ""
+    assert second.err == f"{len(second.out.splitlines())} checks: none failed, no warning\n"
     assert "warning" not in second.out, second
     assert f"may write to table {unique}" in second.out
     assert f"may store, read and remove in cache {unique}" in second.out
@@ -134,6 +134,43 @@ def test_rights_that_are_missing_in_dynamodb(configured: CommandLine, unique: st
     (denied,) = (check for check in found["destination", "allowed"] if check["status"] == "failed")
     assert "dynamodb:BatchWriteItem" in denied["hint"]
     assert unique in denied["message"]
+
+
+def test_a_policy_for_the_jobs_tables_alone_will_do(configured: CommandLine, unique: str) -> None:
+    with Responder(deny={"ListTables", "DescribeLimits"}) as server:
+        there = configured.given(AWS_ENDPOINT_URL_DYNAMODB=server.url)
+        there("create-table", "good")
+        found = checks(there("doctor", "--output", "json"))
+    assert found["destination", "login"][0]["status"] == "ok"
+    assert found["destination", "limits"][0]["message"].startswith("not told")
+    assert unique in found["destination", "allowed"][0]["message"]
+
+
+def test_the_state_table_may_not_be_written(configured: CommandLine) -> None:
+    with Responder() as server:
+        there = configured.given(AWS_ENDPOINT_URL_DYNAMODB=server.url)
+        there("run", "--table", "good")
+        server.deny = {"UpdateItem"}
+        found = checks(there("doctor", "--output", "json", code=1))
+    (denied,) = found["state", "allowed"]
+    assert denied["status"] == "failed"
+    assert "UpdateItem" in denied["message"]
+    off = configured.given(MOMENTO_ETL_STATE_ENABLED="false")("doctor", "--output", "json")
+    assert checks(off)["state", "table"][0]["status"] == "warning"
+
+
+def test_a_signer_that_is_not_known(configured: CommandLine) -> None:
+    class Stranger(Responder):
+        def reply(self, _action: str, _body: bytes) -> web.Response:
+            refused = {"__type": "com.amazon.coral.service#UnrecognizedClientException", "message": "no"}
+            return web.json_response(refused, status=400)
+
+    with Stranger() as server:
+        found = checks(configured.given(AWS_ENDPOINT_URL_DYNAMODB=server.url)("doctor", "--output", "json", code=1))
+    assert found["destination", "reachable"][0]["status"] == "ok"
+    assert found["destination", "login"][0]["status"] == "failed"
+    assert ("destination", "table") not in found
+    assert found["state", "table"][0]["message"].startswith("not looked at")
 
 
 class Yesterday(Responder):

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from etlcli.cli.render_doctor import CheckLine
-from etlcli.doctor import Check, Checkup, examine, judge_clock, refuse_failures
+from etlcli.doctor import Check, Checkup, examine, judge_clock, refuse_failures, summed_up
 from etlcli.errors import SourceError, TerminalError, Unavailable
 from etlcli.source.server import Server, pooler_named
 
@@ -81,6 +81,7 @@ def test_what_failed_is_named_once() -> None:
     with pytest.raises(TerminalError) as raised:
         refuse_failures([OK, bad, bad, Check("cache", "login", "failed", "no")])
     assert raised.value.message == "3 checks failed: state allowed, cache login"
+    assert summed_up([OK, bad, Check("cache", "clock", "warning", "")]) == "3 checks: 1 failed, 1 warning"
     assert raised.value.hint
 
 
