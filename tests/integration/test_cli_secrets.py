@@ -167,8 +167,9 @@ def place(stack: Stack, schema: Schema, unique: str, tmp_path: Path, mortals: Mo
 
 def test_nothing_is_left_where_all_goes_well(place: Place) -> None:
     line, to = place.line, place.to
+    line("doctor", *to[:2], "--verbose", "--log-file", "doctor.log")
     line("plan", *to, "--verbose", code=3)
-    line("run", *to, "--verbose", "--rejects-file", "rejects.jsonl", code=3)
+    line("run", *to, "--verbose", "--rejects-file", "rejects.jsonl", "--log-file", "run.log", code=3)
     elsewhere = line.given(
         MOMENTO_KEY=LEGACY,
         MOMENTO_ENDPOINT=None,
@@ -185,9 +186,19 @@ def test_nothing_is_left_where_all_goes_well(place: Place) -> None:
     assert any('"title":{"S":"' in text and "/chunk/" in text for text in left.values())
     assert any("/manifest" in where for where in left)
     assert any("/rejects/" in where for where in left)
-    assert "rejects.jsonl" in left
+    assert {"rejects.jsonl", "doctor.log", "run.log"} <= left.keys()
     for where, text in left.items():
         assert_clean(text, where)
+
+
+def test_a_first_config_has_none(place: Place) -> None:
+    given = ("--source", place.url, "--momento-key", V2, "--config", "first.toml")
+    wrong = f"host=h password='{WRONG}' dbname=d"
+    for more in (("--yes",), given, ("--source", wrong, "--momento-key", LEGACY, "--config", "first.toml")):
+        place.line.given(DATABASE_URL=place.url, MOMENTO_API_KEY=V2)("init", *more, "--force", "--verbose")
+        assert_clean(
+            (place.line.folder / ("first.toml" if "--config" in more else "momento-etl.toml")).read_text(), "it"
+        )
 
 
 class Gossip(Responder):
@@ -351,6 +362,27 @@ MISPLACED = {
     "MOMENTO_ETL_CACHE_TTL": AWS_SECRET,
     "MOMENTO_ETL_STATE_TABLE": AWS_SECRET,
 }
+# What is wrong with variables of our own is an error of every command.
+MISREAD = {"MOMENTO_ETL_CACHE_TTL", "MOMENTO_ETL_STATE_TABLE"}
+
+
+def test_the_doctor_tells_none(place: Place) -> None:
+    line = place.line.changing(IMPATIENT)
+    parts = conninfo.conninfo_to_dict(place.url)
+    at = f"{parts['host']}:{parts['port']}/{parts['dbname']}"
+    look = ("doctor", "--table", "films", "--verbose", "--log-file", "doctor.log")
+    line(*look, "--source", f"postgresql://{parts['user']}:{quote(WRONG, safe='')}@{at}", code=1)
+    line(*look, "--source", f"postgresql://{parts['user']}:{WRONG}@{at}", code=1)
+    for name, value in MISPLACED.items():
+        result = line.given(**{name: value})(*look, code=2 if name in MISREAD else 1)
+        assert "hint: " in result.out + result.err
+    place.cell.server.api_keys.only("another")
+    for status, code in ((400, "InvalidSignatureException"), (400, "ValidationException"), (403, None)):
+        with Gossip(status, code) as gossip:
+            line.given(AWS_ENDPOINT_URL_DYNAMODB=gossip.url)(*look, code=1)
+            assert AWS_TOKEN in gossip.told
+    for where, text in place.everything_left():
+        assert_clean(text, where)
 
 
 @pytest.mark.parametrize("variable", MISPLACED)
