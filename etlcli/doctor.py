@@ -33,10 +33,9 @@ Fact: TypeAlias = str | int | float | bool | None
 _PATIENCE_SECONDS = 60.0
 """How long all checks of one service may take."""
 
-TOLERATED_SECONDS = 300.0
-"""How far a request's time may be off: Signature Version 4 refuses more (IAM's user guide, "Troubleshoot Signature
-Version 4": 5 minutes)."""
-
+# How far a request's time may be off: Signature Version 4 refuses more (IAM's user guide, "Troubleshoot Signature
+# Version 4": 5 minutes).
+_TOLERATED_SECONDS = 300.0
 _NOTEWORTHY_SECONDS = 30.0
 
 
@@ -128,11 +127,11 @@ def judge_clock(endpoint: Endpoint, ahead_seconds: float) -> Check:
     which = f"{off:.0f} seconds {'ahead of' if ahead_seconds > 0 else 'behind'} the service's"
     facts = {"clock_ahead_seconds": round(ahead_seconds)}
     cure = "Set this machine's clock, and keep it right with NTP (timedatectl set-ntp true)."
-    if off >= TOLERATED_SECONDS:
-        message = f"this machine's clock is {which}; requests are refused from {TOLERATED_SECONDS:.0f} on"
+    if off >= _TOLERATED_SECONDS:
+        message = f"this machine's clock is {which}; requests are refused from {_TOLERATED_SECONDS:.0f} on"
         return Check(endpoint, "clock", "failed", message, cure, facts)
     if off >= _NOTEWORTHY_SECONDS:
-        message = f"this machine's clock is {which}; requests are refused from {TOLERATED_SECONDS:.0f} on"
+        message = f"this machine's clock is {which}; requests are refused from {_TOLERATED_SECONDS:.0f} on"
         return Check(endpoint, "clock", "warning", message, cure, facts)
     return Check(endpoint, "clock", "ok", "this machine's clock agrees with the service's", facts=facts)
 

@@ -124,7 +124,9 @@ def checkup_of(half: Half, settings: Settings, jobs: Sequence[Job], counters: Co
         case "destination":
             from etlcli.sink.checkup import examine_sink
 
-            tables = list(dict.fromkeys(job.destination for job in jobs))
+            # Where several jobs share a table, what one of them asks for has to be allowed.
+            ordered = sorted(jobs, key=lambda job: job.mode == "replace")
+            tables = {job.destination: job.mode for job in ordered}
             return lambda: examine_sink(_dynamodb(settings), tables, counters)
 
 

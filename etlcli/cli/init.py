@@ -120,8 +120,8 @@ def init(
     """Write a config file: from what the environment has, and from what is answered or given.
 
     What stands in DATABASE_URL, MOMENTO_* and AWS_* is referred to by env:NAME,
-    never copied; PG* stays libpq's to read. At a terminal it asks for the rest,
-    unless options give it.
+    never copied; PG* stays libpq's to read. Without options it asks, at a
+    terminal.
 
     Examples:
       momento-etl init

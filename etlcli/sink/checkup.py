@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -19,7 +20,7 @@ from botocore.parsers import ResponseParserError
 
 from etlcli.doctor import Check, Fact, failed_by, judge_clock
 from etlcli.errors import EtlError, SinkError
-from etlcli.model import Key, KeyAttribute
+from etlcli.model import Key, KeyAttribute, Mode
 from etlcli.retry import RetryPolicy
 from etlcli.sink.calling import called
 from etlcli.sink.connect import Connection, connect
@@ -36,6 +37,7 @@ __all__ = ["examine_sink", "examine_state"]
 
 _PATIENCE = RetryPolicy(patience=8.0, base=0.1, ceiling=1.0)
 _ANSWER_SECONDS = 10.0
+_CONDITION_FAILED = "ConditionalCheckFailedException"
 _PREFIX = "momento-etl-doctor-"
 # Of more jobs' tables than these nobody wants a line each.
 _MOST_TABLES = 10
@@ -65,12 +67,14 @@ class _Clock:
         self.ahead_seconds = time.time() - told.timestamp()
 
 
-async def examine_sink(settings: DynamoDBSettings, tables: Sequence[str], counters: Counters) -> AsyncIterator[Check]:
+async def examine_sink(
+    settings: DynamoDBSettings, tables: Mapping[str, Mode], counters: Counters
+) -> AsyncIterator[Check]:
     """Look at DynamoDB.
 
     Args:
         settings: Where it is, and as whom to talk to it.
-        tables: The tables that the jobs write to; each once.
+        tables: The tables that the jobs write to, each with what becomes there of items whose rows are gone.
         counters: Where retries are counted.
 
     Raises:
@@ -91,8 +95,8 @@ async def examine_sink(settings: DynamoDBSettings, tables: Sequence[str], counte
             yield judge_clock("destination", clock.ahead_seconds)
         if let_in:
             yield await _limits(connection)
-            for name in tables[:_MOST_TABLES]:
-                async for check in _table(connection, name, counters):
+            for name, mode in islice(tables.items(), _MOST_TABLES):
+                async for check in _table(connection, name, mode, counters):
                     yield check
     finally:
         connection.client.close()
@@ -165,7 +169,7 @@ async def _limits(connection: Connection) -> Check:
     return Check("destination", "limits", "ok", words, hint, {"table_write_units": units})
 
 
-async def _table(connection: Connection, name: str, counters: Counters) -> AsyncIterator[Check]:
+async def _table(connection: Connection, name: str, mode: Mode, counters: Counters) -> AsyncIterator[Check]:
     """Look at a table, and try whether it may be written to and read."""
     place = Place(name, connection.address)
     try:
@@ -193,6 +197,28 @@ async def _table(connection: Connection, name: str, counters: Counters) -> Async
         await _asked(connection, "BatchGetItem", name, client.batch_get_item, **read)
     except EtlError as error:
         yield Check("destination", "allowed", "warning", error.message, f"verify needs it: {error.hint}")
+    if mode == "replace":
+        yield await _removes(connection, name, key.hash.name, nobody)
+
+
+async def _removes(connection: Connection, name: str, attribute: str, nobody: dict[str, Any]) -> Check:
+    """Try what mode ``replace`` does besides, on an item that nobody has."""
+    client = connection.client
+    never = {
+        "Key": nobody,
+        "ConditionExpression": "attribute_exists(#key)",
+        "ExpressionAttributeNames": {"#key": attribute},
+    }
+    changed = {**never, "UpdateExpression": "REMOVE #probe"}
+    changed["ExpressionAttributeNames"] = {"#key": attribute, "#probe": f"{_PREFIX}probe"}
+    try:
+        await _asked(connection, "Scan", name, client.scan, TableName=name, Limit=1, Select="COUNT")
+        await _asked(connection, "DeleteItem", name, client.delete_item, TableName=name, **never)
+        await _asked(connection, "UpdateItem", name, client.update_item, TableName=name, **changed)
+    except EtlError as error:
+        hint = f"Mode replace needs dynamodb:Scan, UpdateItem and DeleteItem. {error.hint or ''}".strip()
+        return Check("destination", "allowed", "failed", error.message, hint)
+    return Check("destination", "allowed", "ok", f"may remove from table {name}", facts={"table": name})
 
 
 async def _keeps(state: StateTable, table: str) -> Check:
@@ -228,9 +254,11 @@ def _unused_value(attribute: KeyAttribute) -> dict[str, Any]:
 async def _asked(
     connection: Connection, action: str, table: str | None, method: Callable[..., Any], **arguments: Any
 ) -> dict[str, Any]:
-    """Call the API once."""
+    """Call the API once; a condition that does not hold is an answer."""
     place = _Service("", connection.address) if table is None else Place(table, connection.address)
     try:
         return await called(method, connection.credentials, **arguments)
     except (ClientError, BotoCoreError, ResponseParserError) as error:
+        if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") == _CONDITION_FAILED:
+            return {}
         raise from_boto(error, place=place, action=action) from error

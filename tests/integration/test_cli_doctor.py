@@ -159,6 +159,22 @@ def test_the_state_table_may_not_be_written(configured: CommandLine) -> None:
     assert checks(off)["state", "table"][0]["status"] == "warning"
 
 
+def test_what_mode_replace_does_besides_is_tried(configured: CommandLine, unique: str) -> None:
+    with (configured.folder / "momento-etl.toml").open("a") as config:
+        config.write('mode = "replace"\n')
+    configured("run", "--table", "good")
+    assert f"may remove from table {unique}" in configured("doctor").out
+    configured("verify", "--table", "good", "--extra")
+    with Responder() as server:
+        there = configured.given(AWS_ENDPOINT_URL_DYNAMODB=server.url)
+        there("create-table", "good")
+        server.deny = {f"DeleteItem:{unique}"}
+        denied = checks(there("doctor", "--output", "json", code=1))["destination", "allowed"]
+    (failed,) = (check for check in denied if check["status"] == "failed")
+    assert "DeleteItem" in failed["message"]
+    assert "dynamodb:Scan, UpdateItem and DeleteItem" in failed["hint"]
+
+
 def test_a_signer_that_is_not_known(configured: CommandLine) -> None:
     class Stranger(Responder):
         def reply(self, _action: str, _body: bytes) -> web.Response:
