@@ -19,9 +19,11 @@ from etlcli.progress import Counters
 
 if TYPE_CHECKING:
     from etlcli.cache.momento import MomentoCache
+    from etlcli.retry import RetryPolicy
     from etlcli.sink.dynamodb import DynamoDBSink
     from etlcli.sink.settings import DynamoDBSettings
     from etlcli.source.login import TokenMaker
+    from etlcli.source.postgres import PostgresSource
 
 __all__ = [
     "checkup_of",
@@ -45,17 +47,9 @@ def open_source(settings: Settings, counters: Counters) -> Source:
     Raises:
         ConfigError: The URL is malformed, or does not go with the password that is given apart from it.
     """
-    from etlcli.source.deadlines import Deadlines
-    from etlcli.source.postgres import PostgresSource
+    from etlcli.source.postgres import CONNECT_PATIENCE
 
-    settings = used(settings, "source")
-    wanted = settings.source or SourceSettings()
-    password: str | TokenMaker | None = wanted.password
-    if password == RDS_IAM:
-        from etlcli.secrets.rds_iam import RdsTokens
-
-        password = RdsTokens(settings.destination.region, settings.destination.profile)
-    return PostgresSource(wanted.url, counters, deadlines=Deadlines(read=wanted.read_timeout), password=password)
+    return _source(settings, counters, CONNECT_PATIENCE)
 
 
 def open_cache(settings: Settings, name: str, counters: Counters) -> AbstractAsyncContextManager[MomentoCache]:
@@ -134,7 +128,11 @@ def tables_to_offer(settings: Settings, seconds: float, at_most: int) -> list[st
     """List tables of the source for a shell to offer; whatever goes wrong is raised as it is."""
     from etlcli.source.offer import tables_to_offer as ask
 
-    return ask((settings.source or SourceSettings()).url, seconds, at_most)
+    wanted = settings.source or SourceSettings()
+    # AWS is not asked for anything while somebody waits at a prompt.
+    if wanted.password == RDS_IAM or any(path.startswith("source.") for path in settings.open_values):
+        return []
+    return ask(wanted.url, wanted.password, seconds, at_most)
 
 
 def state_checkup(settings: Settings, counters: Counters) -> Checkup:
@@ -146,10 +144,24 @@ def state_checkup(settings: Settings, counters: Counters) -> Checkup:
 
 def _source_checkup(settings: Settings, selections: Mapping[str, Selection], counters: Counters) -> Checkup:
     from etlcli.source.checkup import PATIENCE, examine_source
+
+    source = _source(settings, counters, PATIENCE)
+    return lambda: examine_source(source, selections)
+
+
+def _source(settings: Settings, counters: Counters, retry: RetryPolicy) -> PostgresSource:
+    from etlcli.source.deadlines import Deadlines
     from etlcli.source.postgres import PostgresSource
 
-    source = PostgresSource((settings.source or SourceSettings()).url, counters, PATIENCE)
-    return lambda: examine_source(source, selections)
+    settings = used(settings, "source")
+    wanted = settings.source or SourceSettings()
+    password: str | TokenMaker | None = wanted.password
+    if password == RDS_IAM:
+        from etlcli.secrets.rds_iam import RdsTokens
+
+        password = RdsTokens(settings.destination.region, settings.destination.profile)
+    deadlines = Deadlines(read=wanted.read_timeout)
+    return PostgresSource(wanted.url, counters, retry, deadlines=deadlines, password=password)
 
 
 def _cache_checkup(settings: Settings, names: Sequence[str], counters: Counters) -> Checkup:

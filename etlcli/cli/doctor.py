@@ -11,10 +11,10 @@ from etlcli.cli.execute import answer, settle
 from etlcli.cli.output import Output, OutputFormat
 from etlcli.cli.render_doctor import CheckLine
 from etlcli.cli.running import run_async
-from etlcli.config import Choice, Connection, Half, Request, Settings, choose, connection, require
+from etlcli.config import Choice, Connection, Half, Request, Settings, choose, connection, require, used
 from etlcli.config.settings import HALVES
 from etlcli.doctor import Check, Checkup, Endpoint, examine, failed_by, refuse_failures, summed_up
-from etlcli.errors import ConfigError, UsageError
+from etlcli.errors import ConfigError, EtlError, TransientError, UsageError
 from etlcli.report import Report
 
 __all__ = ["doctor"]
@@ -101,30 +101,29 @@ def _checkups(settings: Settings, choices: Sequence[Choice], report: Report) -> 
     jobs = [choice.job for choice in choices]
     for half in HALVES:
         try:
-            _require(settings, half)
-            yield half, wiring.checkup_of(half, settings, jobs, report.counters)
-        except ConfigError as error:
+            known = require(settings, source=half == "source", cache=half == "cache", destination=half == "destination")
+            yield half, wiring.checkup_of(half, known, jobs, report.counters)
+        except (ConfigError, TransientError) as error:
             yield half, _known(_unconfigured(settings, half, error))
-    if not settings.state.enabled:
+    yield from _state_checkup(settings, report)
+
+
+def _state_checkup(settings: Settings, report: Report) -> Iterator[tuple[Endpoint, Checkup]]:
+    """Build what looks at the state table, where DynamoDB is configured."""
+    from etlcli import wiring
+
+    try:
+        known = used(require(settings, destination=True), "state")
+    except (ConfigError, TransientError):
+        return  # the destination's checks tell
+    if known.state.enabled:
+        yield "state", wiring.state_checkup(known, report.counters)
+    else:
         off = Check("state", "table", "warning", "switched off ([state] enabled = false)", _STATE_OFF)
         yield "state", _known(off)
-    elif _is_usable(settings):
-        yield "state", wiring.state_checkup(settings, report.counters)
 
 
-def _require(settings: Settings, half: Half) -> None:
-    require(settings, source=half == "source", cache=half == "cache", destination=half == "destination")
-
-
-def _is_usable(settings: Settings) -> bool:
-    try:
-        _require(settings, "destination")
-    except ConfigError:
-        return False
-    return True
-
-
-def _unconfigured(settings: Settings, half: Half, error: ConfigError) -> Check:
+def _unconfigured(settings: Settings, half: Half, error: EtlError) -> Check:
     if settings.connects(half):
         return failed_by(half, "configured", error)
     return Check(half, "configured", "warning", "not configured", error.hint)

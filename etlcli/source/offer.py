@@ -22,11 +22,12 @@ select case when pg_table_is_visible(c.oid) then quote_ident(c.relname)
 """
 
 
-def tables_to_offer(url: str, seconds: float, at_most: int) -> list[str]:
+def tables_to_offer(url: str, password: str | None, seconds: float, at_most: int) -> list[str]:
     """List the tables and views that the user may read, as ``--table`` takes them.
 
     Args:
         url: As for ``PostgresSource``.
+        password: The password, where it is not in the URL.
         seconds: How long each of connecting and asking may take, in whole seconds, and no fewer than libpq's 2.
         at_most: Of more tables than these the first ones.
 
@@ -35,6 +36,8 @@ def tables_to_offer(url: str, seconds: float, at_most: int) -> list[str]:
         psycopg.Error: The source does not answer, or refuses.
     """
     parameters = parameters_of(url)
+    if password is not None:
+        parameters["password"] = password
     patience = max(2, round(seconds))
     parameters |= {"connect_timeout": patience, "fallback_application_name": "momento-etl"}
     # A cursor that binds here, and no named statements: poolers of transactions know none.

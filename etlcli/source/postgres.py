@@ -53,7 +53,7 @@ _VERSION_17 = 170_000
 _BEGIN = "begin isolation level repeatable read, read only;" + _PINNED
 
 # A server that restarts replays its log first. One that never answered is waited for no longer than anything new is.
-_CONNECT_PATIENCE = RetryPolicy(patience=120.0, base=0.5, ceiling=3.0)
+CONNECT_PATIENCE = RetryPolicy(patience=120.0, base=0.5, ceiling=3.0)
 
 
 _HINT_FOR_IAM = (
@@ -83,7 +83,7 @@ class PostgresSource:
         self,
         url: str,
         counters: Counters,
-        retry: RetryPolicy = _CONNECT_PATIENCE,
+        retry: RetryPolicy = CONNECT_PATIENCE,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         password: str | TokenMaker | None = None,
     ) -> None:

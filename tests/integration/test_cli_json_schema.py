@@ -40,6 +40,7 @@ SUCCEEDING: dict[str, list[list[str]]] = {
     "local status": [[]],
     "local up": [[]],
     "local down": [[]],
+    "deploy": [["--out", "aws", "--table", "small"]],
 }
 FAILING: dict[str, list[list[str]]] = {
     "run": [["--table", "nothing"], ["--table", "small", "--table", "nothing"], ["--tabel", "x"], []],
@@ -57,6 +58,7 @@ FAILING: dict[str, list[list[str]]] = {
     "local status": [["--nothing"]],
     "local up": [[]],
     "local down": [[]],
+    "deploy": [[]],
 }
 
 
