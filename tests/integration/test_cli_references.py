@@ -81,6 +81,7 @@ def test_each_command_asks_once_for_what_it_needs(line: CommandLine, store: Vaul
     to = ("--table", "films", "--cache", unique, "--destination", unique)
     url, db, momento = f"GetParameter /{prefix}/url", f"GetSecretValue {prefix}/db", f"GetParameter /{prefix}/momento"
     for command, expected in (
+        (("doctor", *to[:2]), [url, db, momento]),
         (("plan", *to), [url, db, momento]),
         (("run", *to), [url, db, momento]),
         (("extract", *to[:4]), [url, db, momento]),
@@ -105,6 +106,27 @@ def test_a_load_needs_no_right_to_the_sources_secrets(
     # Nor does what helps out only where the cache has lost something.
     line("verify", *to, "--destination", unique)
     assert "ssm:GetParameter" in line.fails("extract", *to, code=2).json["error"]["hint"]
+
+
+def test_the_doctor_tells_which_secret_cannot_be_had(line: CommandLine, store: Vault, prefix: str) -> None:
+    store.faults |= {f"/{prefix}/url": (400, "AccessDeniedException", "User: ada is not authorized")}
+    checks = line("doctor", "--output", "json", code=1).json["checks"]
+    (failed,) = (check for check in checks if check["status"] == "failed" and check["endpoint"] == "source")
+    assert failed["name"] == "configured"
+    assert "ssm:GetParameter" in failed["hint"]
+    assert any(check["endpoint"] == "cache" and check["name"] == "login" for check in checks)
+
+
+def test_a_source_for_once_is_a_reference_too_and_gets_no_password_of_another(
+    line: CommandLine, store: Vault, prefix: str, schema: Schema
+) -> None:
+    store.parameter(f"/{prefix}/other", schema.url)
+    line("plan", "--table", "films", "--source", f"ssm:/{prefix}/other")
+    assert f"GetParameter /{prefix}/url" not in store.asked
+    parameters = conninfo.conninfo_to_dict(schema.url)
+    parameters.pop("password")
+    error = line.fails("plan", "--table", "films", "--source", conninfo.make_conninfo("", **parameters), code=1).json
+    assert "no password supplied" in error["error"]["message"]
 
 
 def test_a_whole_run_of_a_process_of_its_own(line: CommandLine, unique: str) -> None:
