@@ -140,17 +140,6 @@ def _answers(shapes: Shapes) -> Mapping[str, tuple[Mapping[str, Shape], Sequence
             {"config_file": STRING, "overwritten": BOOLEAN, "missing_variables": array_of(STRING)},
             (("config_file", "overwritten", "missing_variables"),),
         ),
-        "deploy": (
-            {
-                "out": STRING,
-                "config": or_null(STRING),
-                "kept": array_of(STRING),
-                "stack": STRING,
-                "parameters": map_of(STRING),
-                "next": array_of(STRING),
-            },
-            (("out", "config", "kept", "stack", "parameters", "next"),),
-        ),
         "doctor": ({"checks": array_of(CHECK)}, (("checks",),)),
         "deploy": (
             {

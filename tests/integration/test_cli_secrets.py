@@ -323,7 +323,7 @@ def test_nothing_is_said_where_dynamodb_is_not_there(place: Place) -> None:
         assert "is not authorized to perform" in in_each_form(denied, "run", *place.to, code=1)
 
 
-@pytest.mark.parametrize("where", ["open_and_plan", "prepare_table", "_settle"])
+@pytest.mark.parametrize("where", ["open_and_plan", "prepare_table", "settle"])
 def test_nothing_is_said_where_the_program_itself_fails(place: Place, where: str) -> None:
     line = place.line
     known = [PASSWORD, quote(PASSWORD, safe=""), place.url, V2, AWS_SECRET, AWS_TOKEN, MASK_KEY]
