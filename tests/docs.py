@@ -35,8 +35,8 @@ def generated() -> dict[Path, str]:
     return {
         readme: f"{before}{BEGIN}\n\n{reference()}\n{END}{after}",
         ROOT / "config.example.toml": example_file(),
-        ROOT / "schemas" / "summary.json": _json(summary_schema()),
-        ROOT / "schemas" / "config.json": _json(config_schema()),
+        ROOT / "tests" / "schemas" / "summary.json": _json(summary_schema()),
+        ROOT / "tests" / "schemas" / "config.json": _json(config_schema()),
     }
 
 

@@ -327,7 +327,7 @@ def test_the_command_line_finishes_what_the_functions_began(
     [
         pytest.param([1, 2], "the event has to be an object, and is list", id="list"),
         pytest.param({}, "the event names no table", id="empty"),
-        pytest.param({"table": "movies", "wehre": "x"}, "unknown field 'wehre', did you mean 'where'", id="typo"),
+        pytest.param({"table": "movies", "wehre": "x"}, "unknown field 'wehre'; did you mean `where`", id="typo"),
         pytest.param({"table": "no_such_table"}, "no_such_table", id="unknown table"),
         pytest.param({"table": "movies", "ranges": 0}, "ranges has to be a number from 1", id="ranges"),
     ],
