@@ -219,7 +219,8 @@ def test_a_block_that_always_fails_is_named_and_the_next_execution_does_what_is_
     assert ended.error == "EtlTerminal"
     assert "1 of 4 blocks of run" in str(ended.cause)
     assert "block 2 (1 chunks are not loaded)" in str(ended.cause)
-    assert len(aws.items(unique)) == 6_000
+    # Ranges are cut by a sample, and about alike.
+    assert 4_000 < len(aws.items(unique)) < 8_000
 
     aws.functions.forget()
     again = aws.machine.run(event)
@@ -273,7 +274,8 @@ def test_two_executions_of_one_job(aws: Aws, schema: Schema, unique: str) -> Non
 
 @pytest.fixture
 def command_line(aws: Aws, tmp_path: Path) -> CommandLine:
-    found = CommandLine.on(aws.stack, aws.stack.postgres_url, tmp_path)
+    # By the way that the functions go: what another address leads to may be another database.
+    found = CommandLine.on(aws.stack, with_host_port(aws.stack.postgres_url, aws.postgres), tmp_path)
     return found.given(MOMENTO_ETL_STATE_TABLE=aws.state_table)
 
 
@@ -295,7 +297,7 @@ def test_the_functions_finish_what_the_command_line_began(
     assert ended.output["rows"] == 20_000
     assert aws.items(unique) == expected(20_000)
     # The run is one, and both saw it.
-    listed = command_line("history", "--table", table, "--output", "json").json
+    listed = command_line("history", table, "--output", "json").json
     assert [run["status"] for run in listed["runs"]] == ["succeeded"]
     assert listed["runs"][0]["run_id"] == ended.output["run"]
     assert command_line("verify", *where, "--output", "json").json["verification"]["rows_compared"] == 20_000
