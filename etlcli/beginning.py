@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from etlcli.blocks.block import block_of
+from etlcli.blocks.block import block_of, by_block
 from etlcli.budget import CacheBudget, Room
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import Staging
 from etlcli.encoding import Recipe
 from etlcli.extraction import Extraction, new_manifest
-from etlcli.model import ChunkRecord, KeyRange, Manifest, WatermarkMove, new_run_id
+from etlcli.model import ChunkRecord, Job, KeyRange, Manifest, WatermarkMove, new_run_id
 from etlcli.plan import Plan, row_encoder
 from etlcli.ports import Cache, Snapshot, Source
 from etlcli.rejects import RejectKeeper
@@ -22,7 +22,7 @@ from etlcli.resuming.rereading import RowReader, whole_key
 from etlcli.resuming.unfinished import Unfinished
 from etlcli.state.host import HostProcesses
 
-__all__ = ["Begun", "begin", "set_up_extraction"]
+__all__ = ["Begun", "begin", "set_up_extraction", "take_up_rejects"]
 
 
 class _Stretch(NamedTuple):
@@ -67,6 +67,9 @@ class Begun:
         await hold_superseded(self.earlier, self.staging, self.budget, but=run_id)
         await self.ledger.write_manifest()
         await self.staging.note_run(run_id, self.ledger.manifest.ttl_seconds)
+        for block in sorted(by_block(self.found.to_load)) if self.ledger.manifest.blocks and self.found else ():
+            # Without what it tells of chunks that are loaded again.
+            await self.ledger.write_block(block)
         report.counters.stage = "extracting"
 
     async def extract(
@@ -83,7 +86,10 @@ class Begun:
             The manifest of a complete extraction, with the pointer moved to it; None where it ended early.
         """
         for stretch in self._left():
-            extraction = await set_up_extraction(
+            rejects = await take_up_rejects(
+                self.plan.job, self.staging, self.ledger, report, stretch.known, block=stretch.block
+            )
+            extraction = set_up_extraction(
                 self.plan,
                 recipe,
                 source,
@@ -91,11 +97,11 @@ class Begun:
                 self.staging,
                 self.ledger,
                 self.budget,
+                rejects,
                 report,
                 stretch=stretch.range,
                 known=stretch.known,
                 first=stretch.first,
-                block=stretch.block,
             )
             if not await extraction.run(stored):
                 return None
@@ -126,7 +132,30 @@ class Begun:
             )
 
 
-async def set_up_extraction(
+async def take_up_rejects(
+    job: Job, staging: Staging, ledger: Ledger, report: Report, known: Sequence[ChunkRecord], *, block: int
+) -> RejectKeeper:
+    """Make what takes the rejects of a block; it keeps those of its chunks that are stored already.
+
+    Args:
+        job: The job.
+        staging: Where they are.
+        ledger: The run's.
+        report: The run.
+        known: The block's chunks that are stored already.
+        block: The block.
+    """
+    most = job.max_rejects
+    if ledger.manifest.blocks and most is not None and most.is_percentage:
+        most = None  # of all rows, which one block does not tell; it is asked at the end
+    rejects = RejectKeeper(staging, report, ledger.manifest, "extract", most, block)
+    if known:
+        await rejects.take_up({record.number: record.rejected for record in known})
+        await rejects.finish()
+    return rejects
+
+
+def set_up_extraction(
     plan: Plan,
     recipe: Recipe,
     source: Source,
@@ -134,12 +163,12 @@ async def set_up_extraction(
     staging: Staging,
     ledger: Ledger,
     room: Room,
+    rejects: RejectKeeper,
     report: Report,
     *,
     stretch: KeyRange | None,
     known: Sequence[ChunkRecord],
     first: int,
-    block: int = 0,
 ) -> Extraction:
     """Set up an extraction of a stretch of the source.
 
@@ -151,18 +180,14 @@ async def set_up_extraction(
         staging: Where chunks go.
         ledger: Notes what is stored.
         room: The bound on stored bytes.
+        rejects: Takes the rows that cannot become items.
         report: The run.
         stretch: Where the rows are; None for all.
-        known: The chunks of the same block that are stored already: their rejects stay.
+        known: The chunks of the same block that are stored already.
         first: The number of the first chunk.
-        block: The block that the stretch belongs to.
     """
     plan = replace(plan, reading=plan.reading._replace(range=stretch))
     encoder = row_encoder(plan, recipe)
-    rejects = RejectKeeper(staging, report, ledger.manifest, "extract", plan.job.max_rejects, block)
-    if known:
-        await rejects.take_up({record.number for record in known})
-        await rejects.finish()
     return Extraction(
         plan=plan,
         encoder=encoder,
@@ -174,6 +199,7 @@ async def set_up_extraction(
         counters=report.counters,
         stop=report.stop,
         first=first,
+        behind=known[-1].last_key if known else None,
     )
 
 

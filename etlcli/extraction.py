@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from etlcli.cache.packed import Packer
 from etlcli.cache.rows import RowsPacker
 from etlcli.cache.staging import Chunk, Staging
 from etlcli.encoding import Encoded, RowEncoder
-from etlcli.model import ChunkRecord, Manifest, Process, SnapshotRecord, WatermarkMove
+from etlcli.model import ChunkRecord, Manifest, Process, SnapshotRecord, WatermarkMove, place_behind
 from etlcli.plan import Plan
 from etlcli.progress import Counters
 from etlcli.rejects import RejectKeeper
@@ -42,13 +42,15 @@ class _Filled:
     dropped: int
     first_key: tuple[str | None, ...]
     last_key: tuple[str | None, ...]
+    behind: str
 
 
 class _Filling:
     """A chunk that rows are still added to."""
 
-    def __init__(self, number: int, packer: Packer | RowsPacker) -> None:
+    def __init__(self, number: int, packer: Packer | RowsPacker, behind: str) -> None:
         self.number = number
+        self._behind = behind
         self.packer = packer
         self.first_line: bytes | None = None
         self._last_line = b""
@@ -73,6 +75,7 @@ class _Filling:
             dropped=self._dropped,
             first_key=encoder.key_text(self.first_line),
             last_key=encoder.key_text(self._last_line),
+            behind=self._behind,
         )
 
 
@@ -132,6 +135,7 @@ class Extraction:
         counters: The run's figures.
         stop: Whether to end early.
         first: The number of the first chunk; what is before it was stored by an earlier attempt.
+        behind: The last key of the chunk before it; None where there is none.
     """
 
     def __init__(
@@ -147,6 +151,7 @@ class Extraction:
         counters: Counters,
         stop: Stop,
         first: int = 0,
+        behind: Sequence[str | None] | None = None,
     ) -> None:
         self._plan = plan
         self._encoder = encoder
@@ -160,6 +165,7 @@ class Extraction:
         self._stop = stop
         self._piece_rows = _PIECE_ROWS
         self._first = first
+        self._behind = "" if behind is None else place_behind(behind)
 
     async def run(self, stored: Callable[[ChunkRecord], Awaitable[None]]) -> bool:
         """Extract everything; ``stored`` hears of each chunk once the cache has acknowledged it.
@@ -210,6 +216,7 @@ class Extraction:
         """Hand a chunk on to be stored; where there is no room for it, end with the ones before it."""
         packed = chunk.finish(self._encoder)
         if self._room.has_room(packed.chunk.bytes_stored):
+            self._behind = place_behind(packed.last_key)
             await filled.put(packed)
             return True
         self._is_full = True
@@ -223,7 +230,7 @@ class Extraction:
 
     def _filling(self, number: int) -> _Filling:
         packer = RowsPacker(self._plan.shape.kinds) if self._plan.job.layout == "rows" else Packer()
-        return _Filling(number, packer)
+        return _Filling(number, packer, self._behind)
 
     def _pieces(self, batch: list[bytes]) -> Iterator[tuple[list[bytes], Encoded, int]]:
         """Encode a batch in pieces, small beside a chunk: lines, what became of them, bytes that the items take."""
@@ -268,6 +275,7 @@ class Extraction:
                 last_key=filling.last_key,
                 stored_at=time.time(),
                 parts=parts,
+                behind=filling.behind,
             )
             self._counters.chunks_stored += 1
             self._counters.rows_cached += record.rows

@@ -41,7 +41,7 @@ class Loading:
             None; None where there is no source.
         mark: What is added to each item in mode ``replace``; None to put them as they are.
         checks: Compares what is in the destination with what was put; None where nobody asks for it.
-        keep_refused: Keeps how many items of a chunk DynamoDB refused, before the chunk counts as loaded; None where
+        keep_refused: Keeps of which chunk DynamoDB refused how many items, before it counts as loaded; None where
             nobody does, and it is loaded again by whoever takes this run up.
         at_once: So many chunks are mixed.
     """
@@ -59,7 +59,7 @@ class Loading:
         mend: Mend | None = None,
         mark: ItemMark | None = None,
         checks: ChunkChecks | None = None,
-        keep_refused: Callable[[int], Awaitable[None]] | None = None,
+        keep_refused: Callable[[int, int], Awaitable[None]] | None = None,
         at_once: int = CHUNKS_AT_ONCE,
     ) -> None:
         self._staging = staging
@@ -123,7 +123,7 @@ class Loading:
                     record.number,
                 )
                 if self._keep_refused is not None:
-                    await self._keep_refused(len(refusals))
+                    await self._keep_refused(record.number, len(refusals))
             if is_as_put and (not refusals or self._keep_refused is not None):
                 # One with refusals that nobody keeps is loaded again by whoever takes this run up. So is one that is
                 # not what was put.

@@ -6,7 +6,9 @@ What travels in the cache (manifest, ledger pages) is built from these and read 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -431,6 +433,7 @@ class ChunkRecord(NamedTuple):
         last_key: The same of its last row.
         stored_at: When it was stored: seconds since 1970, UTC.
         parts: In how many parts the entry is stored, since it was too large for the account's limit; 1 for a whole one.
+        behind: Hex digest of the last key of the chunk that it follows; empty where it follows none.
     """
 
     number: int
@@ -445,6 +448,16 @@ class ChunkRecord(NamedTuple):
     last_key: tuple[str | None, ...]
     stored_at: float
     parts: int = 1
+    behind: str = ""
+
+    def follows(self, before: ChunkRecord) -> bool:
+        """Whether its rows begin behind those of a chunk; what an earlier version wrote does not tell otherwise."""
+        return self.behind in ("", place_behind(before.last_key))
+
+
+def place_behind(key: Sequence[str | None]) -> str:
+    """Name the place behind a source key, in few bytes: a chunk that is read again may end elsewhere than before."""
+    return hashlib.blake2b(repr(tuple(key)).encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

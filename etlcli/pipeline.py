@@ -126,7 +126,11 @@ async def load(
             found = Unfinished(manifest, tuple(records), loaded, blocks)
             if found.loaded and (job.restart or await _is_done(found, state, right)):
                 await state.clear_progress(job.name, name)
-                found = replace(found, loaded=frozenset(), blocks=())
+                found = replace(found, loaded=frozenset())
+            for block in blocks:
+                told = block.told_of(found.loaded)
+                if told != block:
+                    await staging.store_block(manifest, told)
             if not found.loaded:
                 refuse_freed(manifest)
             found.count_loaded(report)

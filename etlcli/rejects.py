@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -57,6 +58,7 @@ class RejectKeeper:
         self._page = block * BLOCK_REJECT_PAGES
         self._waiting: list[Reject] = []
         self._bytes = 0
+        self._storing = asyncio.Lock()
 
     async def add(self, rejects: Sequence[Reject], chunk: int) -> None:
         """Count the rejects of a chunk's stretch, and store them once they fill a page.
@@ -69,25 +71,17 @@ class RejectKeeper:
         if self._most is not None and not self._most.is_percentage:
             await self.check()
 
-    async def take_up(self, chunks: Container[int], expected: int | None = None) -> int:
+    async def take_up(self, chunks: Mapping[int, int]) -> None:
         """Keep what an earlier attempt stored of these chunks' rejects; they are counted already.
 
         Args:
-            chunks: The chunks, by their numbers.
-            expected: How many rejects are stored, of whichever chunks; None where nobody knows.
-
-        Returns:
-            How many were kept.
+            chunks: How many rejects each of the chunks has, by their numbers.
         """
-        kept = 0
-        found = self._staging.fetch_block_rejects(self._run_id, self._stage, self._block, expected)
+        found = self._staging.fetch_block_rejects(self._run_id, self._stage, self._block, chunks)
         async with aclosing(found) as pages:
             # A page is read before one with its number, or a smaller one, is written again.
             async for page in pages:
-                mine = [reject for reject in page if reject.chunk in chunks]
-                kept += len(mine)
-                await self._keep(mine)
-        return kept
+                await self._keep(page)
 
     async def _keep(self, rejects: Sequence[Reject]) -> None:
         """Show them to whoever listens, and store them once they fill a page."""
@@ -102,12 +96,19 @@ class RejectKeeper:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Store what waits."""
-        if not self._waiting:
-            return
-        page, self._page = self._page, self._page + 1
-        waiting, self._waiting, self._bytes = self._waiting, [], 0
-        await self._staging.store_rejects(self._run_id, self._stage, page, waiting, self._ttl_seconds)
+        """Store what waits; return once what others have begun to store is stored, too."""
+        async with self._storing:
+            if not self._waiting:
+                return
+            taken = len(self._waiting)
+            size = self._bytes
+            await self._staging.store_rejects(
+                self._run_id, self._stage, self._page, self._waiting[:taken], self._ttl_seconds
+            )
+            # Only now: what could not be stored is the next one's to store.
+            del self._waiting[:taken]
+            self._bytes -= size
+            self._page += 1
 
     async def finish(self) -> None:
         """Store what waits, and close the list: an earlier load of the same run may have stored more pages."""

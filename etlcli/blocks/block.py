@@ -8,14 +8,14 @@ is. Within a block chunks follow the source's key, so the last one tells where r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from etlcli.model import ChunkRecord, KeyRange
 
-__all__ = ["BLOCK_CHUNKS", "MOST_BLOCKS", "Block", "BlockStatus", "block_of", "place_in", "unbroken", "unbroken_run"]
+__all__ = ["BLOCK_CHUNKS", "MOST_BLOCKS", "Block", "BlockStatus", "block_of", "by_block", "place_in", "unbroken"]
 
 BLOCK_CHUNKS = 64_000
 """Chunk numbers that belong to one block: whole pages of the ledger (64) and of the progress (1,000)."""
@@ -39,8 +39,10 @@ class Block:
         chunks: How many chunks it has; final once it is extracted.
         freed: How many of them were removed after they had been loaded.
         rejected: How many of its rows could not become items; final once it is extracted.
-        refused: How many of its items DynamoDB refused.
+        refusals: Chunks of which DynamoDB refused items, and how many of each. One that is not in the destination yet
+            may be among them: it counts once it is, and may be another figure by then.
         snapshots: How many snapshots were read.
+        version: Counts up with each time that it is written.
         written_at: When this was last written: seconds since 1970, UTC.
     """
 
@@ -50,8 +52,9 @@ class Block:
     chunks: int = 0
     freed: int = 0
     rejected: int = 0
-    refused: int = 0
+    refusals: tuple[tuple[int, int], ...] = ()
     snapshots: int = 0
+    version: int = 0
     written_at: float = 0.0
 
     @property
@@ -65,9 +68,27 @@ class Block:
         return range(self.first_chunk, self.first_chunk + BLOCK_CHUNKS)
 
     @property
+    def refused(self) -> int:
+        """How many of its items DynamoDB refused."""
+        return sum(count for _, count in self.refusals)
+
+    @property
     def is_extracted(self) -> bool:
         """Whether all of it is stored."""
         return self.status == "extracted"
+
+    def chunks_of(self, records: Iterable[ChunkRecord]) -> tuple[ChunkRecord, ...]:
+        """Take of what a ledger names in its place the unbroken chunks, and no more than it has."""
+        mine = unbroken(records, self.first_chunk)
+        return mine[: self.chunks] if self.is_extracted else mine
+
+    def with_only(self, chunks: int) -> Block:
+        """The same block, of whose chunks only so many are known any more: the rest is to be read again."""
+        return replace(self, status="waiting") if self.is_extracted and chunks < self.chunks else self
+
+    def told_of(self, loaded: Container[int]) -> Block:
+        """The same block, with the refusals of those chunks alone that are loaded: of others they are told again."""
+        return replace(self, refusals=tuple(it for it in self.refusals if it[0] in loaded))
 
     def ranges(self, last: tuple[str, ...] | None = None) -> list[KeyRange]:
         """Its ranges, in order; or what is left of them.
@@ -87,23 +108,26 @@ def block_of(chunk: int) -> int:
     return chunk // BLOCK_CHUNKS
 
 
+def by_block(records: Iterable[ChunkRecord]) -> dict[int, list[ChunkRecord]]:
+    """Group chunks by the block that they belong to."""
+    grouped: dict[int, list[ChunkRecord]] = {}
+    for record in records:
+        grouped.setdefault(block_of(record.number), []).append(record)
+    return grouped
+
+
 def unbroken(records: Iterable[ChunkRecord], first: int = 0) -> tuple[ChunkRecord, ...]:
-    """Take the chunks from number ``first`` on up to where one is missing: what is behind a gap is read again."""
+    """Take the chunks from number ``first`` on up to where one is missing: what is behind a gap is read again.
+
+    So is one that does not begin where the one before it ends: a page of the ledger that was not written again yet, or
+    that the cache gives as it was, is of an attempt whose chunks had other bounds.
+    """
     kept: list[ChunkRecord] = []
     for record in sorted(records):
-        if record.number != first + len(kept):
+        if record.number != first + len(kept) or (kept and not record.follows(kept[-1])):
             break
         kept.append(record)
     return tuple(kept)
-
-
-def unbroken_run(records: Iterable[ChunkRecord], blocks: int) -> tuple[ChunkRecord, ...]:
-    """The same of each block of a run, from its first number on; a run without blocks is one."""
-    by_block: dict[int, list[ChunkRecord]] = {}
-    for record in records:
-        by_block.setdefault(block_of(record.number), []).append(record)
-    numbers = range(max(1, blocks))
-    return tuple(it for block in numbers for it in unbroken(by_block.get(block, ()), block * BLOCK_CHUNKS))
 
 
 def place_in(records: Sequence[ChunkRecord]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from etlcli.beginning import set_up_extraction
+from etlcli.beginning import set_up_extraction, take_up_rejects
 from etlcli.blocks.block import Block
 from etlcli.blocks.calls import Extracted, RunCall
 from etlcli.blocks.ledger import BlockLedger, StaleLedger, fetch_place
@@ -22,6 +22,7 @@ from etlcli.model import ChunkRecord, Job, Manifest, Since
 from etlcli.plan import Plan, make_plan, row_encoder
 from etlcli.ports import Cache, Snapshot, Source, StateStore
 from etlcli.preparing import find_manifest
+from etlcli.rejects import RejectKeeper
 from etlcli.report import Report
 from etlcli.resuming.mending import Mender
 from etlcli.resuming.rereading import whole_key
@@ -38,18 +39,26 @@ class _Share:
     Args:
         limit: Bytes.
         stored: Bytes that are stored already.
+        waits: Whether some of it waits to be loaded.
     """
 
-    def __init__(self, limit: int, stored: int) -> None:
+    def __init__(self, limit: int, stored: int, *, waits: bool) -> None:
         self._limit = limit
         self._stored = stored
+        self._waits = waits
 
     def has_room(self, size: int) -> bool:
-        """Count an entry as stored, if there is room for it; one entry always has room."""
-        if self._stored and self._stored + size > self._limit:
+        """Count an entry as stored, if there is room for it; one entry always has room, or nothing would go on."""
+        if self._waits and self._stored + size > self._limit:
             return False
         self._stored += size
+        self._waits = True
         return True
+
+    def begin_anew(self) -> None:
+        """What was stored is stored over."""
+        self._stored = 0
+        self._waits = False
 
     async def reserve(self, size: int) -> None:
         """It was counted when it was asked for."""
@@ -109,8 +118,9 @@ async def extract_block(
             await ledger.refresh()
             again = [record for record in records if record.number in set(lost) - loaded]
             if again or not block.is_extracted:
-                stored = sum(record.bytes_stored for record in records if record.number not in loaded)
-                share = _Share(call.cached_bytes, stored)
+                stored = sum(record.bytes_stored for record in records[block.freed :])
+                waits = any(record.number not in loaded for record in records)
+                share = _Share(call.cached_bytes + call.kept_bytes, stored, waits=waits)
                 async with kept(ledger):
                     with report.stop.heeding():
                         await _read(job, recipe, source, staging, ledger, share, again, report, number)
@@ -132,6 +142,7 @@ async def _read(
 ) -> None:
     """Read what was lost, and then what is left of the block, range by range, each in a snapshot of its own."""
     block = ledger.block(number)
+    rejects: RejectKeeper | None = None
     left = iter(()) if block.is_extracted else iter(block.ranges(_last_key(ledger.records)))
     first = True
     while True:
@@ -148,8 +159,15 @@ async def _read(
             first = False
             if stretch is None:
                 break
+            if ledger.records and not plan.resumes:
+                # A call that was killed: nobody can tell which rows it has stored.
+                ledger.forget()
+                await ledger.flush()
+                share.begin_anew()
             known = ledger.records
-            extraction = await set_up_extraction(
+            if rejects is None:
+                rejects = await take_up_rejects(job, staging, ledger, report, known, block=number)
+            extraction = set_up_extraction(
                 plan,
                 recipe,
                 source,
@@ -157,11 +175,11 @@ async def _read(
                 staging,
                 ledger,
                 share,
+                rejects,
                 report,
                 stretch=stretch if plan.resumes else None,
                 known=known,
                 first=block.first_chunk + len(known),
-                block=number,
             )
             if not await extraction.run(_nothing):
                 if not plan.resumes:

@@ -5,26 +5,33 @@ What failed is named, and what worked is kept: the next execution takes the run 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from etlcli import incremental
-from etlcli.blocks.block import Block, block_of
+from etlcli.blocks.block import Block, by_block
 from etlcli.blocks.calls import RunCall
+from etlcli.blocks.ledger import StaleLedger
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import Staging
 from etlcli.chronicle import Chronicle
 from etlcli.errors import EtlError, TerminalError, first_error
 from etlcli.leasing import release_shared, sharing
-from etlcli.model import ChunkRecord, Job
+from etlcli.model import ChunkRecord, Job, Manifest
 from etlcli.ports import Cache, Sink, StateStore
 from etlcli.preparing import find_manifest
-from etlcli.rejects import RejectKeeper
+from etlcli.rejects import RejectKeeper, TooManyRejects
 from etlcli.replacing import mark_of
 from etlcli.report import Report
-from etlcli.settling import account, settle
+from etlcli.retry import RetryPolicy
+from etlcli.settling import UnaccountedRows, account, settle
 
 __all__ = ["UnfinishedBlocks", "abort_run", "finish_run"]
+
+# What was written lately the cache may give as it was before: that is no reason to call a block unfinished.
+_SETTLING = RetryPolicy(patience=5.0, base=0.2, ceiling=1.0)
 
 # So many blocks are named one by one.
 _NAMED = 5
@@ -65,16 +72,17 @@ async def finish_run(call: RunCall, job: Job, cache: Cache, sink: Sink, state: S
                 manifest = await find_manifest(staging, call.run_id)
                 report.manifest, report.watermark = manifest, manifest.watermark
                 report.mode = "upsert" if manifest.mark is None else "replace"
-                blocks = await staging.fetch_blocks(manifest)
-                records = await staging.fetch_known_chunks(manifest)
-                loaded = await state.fetch_progress(job.name, call.progress)
-                _refuse_unfinished(blocks, records, loaded, report)
-                known = [block for block in blocks if block is not None]
+                known, records = await _all_of(staging, manifest, call, job, state)
                 _count(known, records, report)
                 await incremental.check(manifest, job, state)
-                await RejectKeeper(staging, report, manifest, "load", job.max_rejects).check()
-                account(report)
                 ledger = Ledger(staging, manifest, records, known)
+                try:
+                    await RejectKeeper(staging, report, manifest, "load", job.max_rejects).check()
+                    account(report)
+                except (TooManyRejects, UnaccountedRows):
+                    # The rows have to be read again: those that were rejected, once somebody has mended them.
+                    await ledger.abandon()
+                    raise
                 report.manifest = await ledger.complete()
                 await staging.move_current(manifest.run_id, manifest.ttl_seconds)
                 mark = await mark_of(job, manifest, state)
@@ -109,40 +117,61 @@ async def _over(call: RunCall, job: Job, state: StateStore, report: Report) -> A
     await release_shared(job.name, call.execution, state, report)
 
 
-def _refuse_unfinished(
-    blocks: Sequence[Block | None], records: Sequence[ChunkRecord], loaded: frozenset[int], report: Report
-) -> None:
-    """See that every block is stored and loaded.
+async def _all_of(
+    staging: Staging, manifest: Manifest, call: RunCall, job: Job, state: StateStore
+) -> tuple[list[Block], list[ChunkRecord]]:
+    """Fetch all blocks and their chunks, and see that every one is stored and loaded.
 
     Raises:
-        UnfinishedBlocks: Some are not.
+        StaleLedger: The cache gives the run as it was before it was cut into blocks.
+        UnfinishedBlocks: Some are not; the cache had its time to settle.
     """
-    left: dict[int, int] = {}
-    for record in records:
-        if record.number not in loaded:
-            left[block_of(record.number)] = left.get(block_of(record.number), 0) + 1
-    unfinished = [
-        f"block {number} ({_what_is_missing(block, left.get(number, 0))})"
-        for number, block in enumerate(blocks)
-        if block is None or not block.is_extracted or number in left
-    ]
-    if unfinished:
-        more = f" and {len(unfinished) - _NAMED:,} more" if len(unfinished) > _NAMED else ""
-        raise UnfinishedBlocks(
-            f"{len(unfinished):,} of {len(blocks):,} blocks of run {report.run_id} failed:"
-            f" {', '.join(unfinished[:_NAMED])}{more}",
-            hint="What the others did is kept. Why they failed, their own executions tell. Once that is mended, start"
-            " another execution, or momento-etl run: it does what is left.",
+    if not manifest.blocks:
+        raise StaleLedger(
+            f"the cache gives run {manifest.run_id} as one that has no blocks", hint="It has not settled. Call again."
         )
+    loaded = await state.fetch_progress(job.name, call.progress)
+    until, attempt = time.monotonic() + _SETTLING.patience, 0
+    while True:
+        blocks = await staging.fetch_blocks(manifest)
+        known = [block for block in blocks if block is not None]
+        named = by_block(await staging.fetch_known_chunks(manifest))
+        mine = {block.number: block.chunks_of(named.get(block.number, ())) for block in known}
+        unfinished = {
+            number: what
+            for number, block in enumerate(blocks)
+            if (what := _what_is_missing(block, mine.get(number, ()), loaded)) is not None
+        }
+        if not unfinished:
+            return known, [record for records in mine.values() for record in records]
+        if time.monotonic() >= until:
+            raise _unfinished(unfinished, manifest)
+        attempt += 1
+        await asyncio.sleep(_SETTLING.wait(attempt))
 
 
-def _what_is_missing(block: Block | None, to_load: int) -> str:
+def _unfinished(unfinished: Mapping[int, str], manifest: Manifest) -> UnfinishedBlocks:
+    named = [f"block {number} ({what})" for number, what in unfinished.items()]
+    more = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
+    return UnfinishedBlocks(
+        f"{len(named):,} of {manifest.blocks:,} blocks of run {manifest.run_id} failed:"
+        f" {', '.join(named[:_NAMED])}{more}",
+        hint="What the others did is kept. Why they failed, their own executions tell. Once that is mended, start"
+        " another execution, or momento-etl run: it does what is left.",
+    )
+
+
+def _what_is_missing(block: Block | None, records: Sequence[ChunkRecord], loaded: frozenset[int]) -> str | None:
+    """Tell what of a block is not in place; None where all is."""
     if block is None:
         return "not in the cache any more"
     if not block.is_extracted:
         behind = f"from {', '.join(block.edges[0])} on" if block.edges[0] is not None else "from the first row on"
         return f"not all of it was read: {behind}"
-    return f"{to_load:,} chunks are not loaded"
+    if len(records) < block.chunks:
+        return f"{block.chunks - len(records):,} of its chunks are not in the ledger any more"
+    to_load = sum(record.number not in loaded for record in records)
+    return f"{to_load:,} chunks are not loaded" if to_load else None
 
 
 def _count(blocks: Sequence[Block], records: Sequence[ChunkRecord], report: Report) -> None:
@@ -158,7 +187,7 @@ def _count(blocks: Sequence[Block], records: Sequence[ChunkRecord], report: Repo
         counters.chunks_loaded += 1
         counters.bytes_encoded += record.bytes_encoded
         counters.bytes_cached += record.bytes_stored
-    refused = sum(block.refused for block in blocks)
+    refused = sum(block.refused for block in blocks)  # all of their chunks are loaded
     counters.rows_loaded -= refused
     counters.rows_rejected += refused
     counters.snapshots += 1 + sum(block.snapshots for block in blocks)

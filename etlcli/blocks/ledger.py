@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from etlcli.blocks.block import Block, place_in, unbroken
+from etlcli.blocks.block import Block, place_in
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import Staging
 from etlcli.errors import CacheError, TransientError
@@ -40,7 +40,12 @@ class BlockLedger(Ledger):
     @property
     def place(self) -> str:
         """How far it is; see ``place_in``."""
-        return place_in(self.records)
+        return f"{place_in(self.records)}:{self.block(self._number).version}"
+
+    async def note_refused(self, chunk: int, count: int) -> None:
+        """Store that DynamoDB refused so many items of a chunk."""
+        refusals = dict(self.block(self._number).refusals) | {chunk: count}
+        await self.write_block(self._number, refusals=tuple(refusals.items()))
 
     def note_snapshot(self, snapshot: SnapshotRecord) -> None:  # noqa: ARG002  the manifest is not this call's
         """Count that more of the source was read in another snapshot."""
@@ -82,15 +87,22 @@ async def fetch_place(
         StaleLedger: The cache gives an earlier one.
         CacheError: The cache does not have the block any more.
     """
-    block = await staging.fetch_block(manifest.run_id, number, settle=True)
+    if number >= manifest.blocks:
+        raise StaleLedger(
+            f"the cache gives run {manifest.run_id} as one of {manifest.blocks} blocks, and this is block {number}",
+            hint="It has not settled. Call again.",
+        )
+    stored, _, version = told.rpartition(":")
+    count = int(stored.partition(":")[0]) if told else 0
+    least = int(version) if told else 0
+    block = await staging.fetch_block(manifest.run_id, number, least)
     if block is None:
         raise CacheError(
             f"block {number} of run {manifest.run_id} is not in cache {staging.cache_name!r} any more",
             hint="It has expired, or the cache was flushed. Start another execution: it begins anew.",
         )
-    records = unbroken(await staging.fetch_block_chunks(manifest, number), block.first_chunk)
-    count = int(told.partition(":")[0]) if told else 0
-    behind = len(records) < count or (told and place_in(records[:count]) != told)
+    records = block.chunks_of(await staging.fetch_block_chunks(manifest, number))
+    behind = block.version < least or len(records) < count or (told and place_in(records[:count]) != stored)
     if behind or (block.is_extracted and len(records) < block.chunks):
         raise StaleLedger(
             f"the ledger of block {number} of run {manifest.run_id} names {len(records)} chunks, and {count} or more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import takewhile
 
 from etlcli.blocks.calls import Loaded, RunCall
 from etlcli.blocks.ledger import BlockLedger, fetch_place
@@ -132,19 +133,21 @@ class _Work:
             return
         manifest = self._ledger.manifest
         rejects = RejectKeeper(self._staging, self._report, manifest, "load", block=self._number)
-        refused = self._ledger.block(self._number).refused
-        if refused:
-            await rejects.take_up(before, refused)
+        # Of a chunk that is loaded again it is told again.
+        refusals = tuple(it for it in self._ledger.block(self._number).refusals if it[0] in before)
+        if refusals:
+            await rejects.take_up(dict(refusals))
+        if refusals != self._ledger.block(self._number).refusals:
+            await self._ledger.write_block(self._number, refusals=refusals)
         chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
         for record in records:
             chunks.put_nowait(record)
         chunks.put_nowait(None)
 
-        async def keep_refused(count: int) -> None:
+        async def keep_refused(chunk: int, count: int) -> None:
             # In this order: once the chunk counts as loaded, nobody looks at its items again.
             await rejects.flush()
-            block = self._ledger.block(self._number)
-            await self._ledger.write_block(self._number, refused=block.refused + count)
+            await self._ledger.note_refused(chunk, count)
 
         async def leave(record: ChunkRecord, _error: ChunkError) -> None:
             self.lost.add(record.number)
@@ -168,8 +171,12 @@ class _Work:
         ).run(chunks, note)
 
     async def free(self, records: tuple[ChunkRecord, ...], done: frozenset[int]) -> None:
-        """Remove what is loaded, the oldest first, until the block keeps no more than it may."""
-        alive = [record for record in records if record.number in done or record.number in self.loaded]
+        """Remove what is loaded, the oldest first, until the block keeps no more than it may.
+
+        What is loaded behind a chunk that is not has to wait: which ones are gone is kept as their number alone.
+        """
+        loaded = done | self.loaded
+        alive = list(takewhile(lambda record: record.number in loaded, records))
         kept_bytes = sum(record.bytes_stored for record in alive)
         freed = self._ledger.block(self._number).freed
         for place, record in enumerate(alive):

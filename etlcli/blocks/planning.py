@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from etlcli.blocks.block import MOST_BLOCKS, Block, unbroken
+from etlcli.blocks.block import BLOCK_CHUNKS, MOST_BLOCKS, Block, block_of, by_block
 from etlcli.blocks.calls import Planned, RunCall
 from etlcli.cache.ledger import Ledger
-from etlcli.cache.staging import Staging
+from etlcli.cache.staging import BLOCK_REJECT_PAGES, Staging
 from etlcli.chronicle import Chronicle
 from etlcli.encoding import Recipe
 from etlcli.errors import first_error
@@ -25,9 +25,11 @@ from etlcli.model import CreateOptions, Job, KeyRange, Manifest, new_run_id
 from etlcli.plan import Plan
 from etlcli.ports import Cache, Sink, Snapshot, Source, StateStore
 from etlcli.preparing import begin_at, hold_to_schema, open_and_plan, prepare_table
+from etlcli.rejects import RejectKeeper
 from etlcli.replacing import prepare_mark
 from etlcli.report import Report
 from etlcli.resuming.earlier import EarlierRun, fetch_earlier
+from etlcli.resuming.progress import ProgressKeeper
 from etlcli.resuming.rereading import whole_key
 from etlcli.resuming.unfinished import Unfinished, find_unfinished, progress_name
 
@@ -128,8 +130,8 @@ async def plan_run(
             await staging.ensure()
             earlier = await fetch_earlier(staging, report)
             found = None
+            table = "" if await sink.key() is None else await sink.identity()
             if not job.restart:
-                table = "" if await sink.key() is None else await sink.identity()
                 found = await find_unfinished(
                     plan, watermark, table, earlier, staging, state, report, after_death=right.after_death
                 )
@@ -142,10 +144,13 @@ async def plan_run(
             else:
                 found.take_up(plan, report)
                 manifest, blocks = await _spread_rest(found, plan, spread, snapshot)
+                # Of an attempt whose ledger the cache does not give any more numbers may be loaded.
+                name = progress_name(manifest.run_id, table)
+                await ProgressKeeper(state, job.name, name).hold_to(found.loaded)
             await prepare_table(sink, plan.key, create, report)
             room = await _make_room(earlier, staging, job.max_cached_bytes, but=manifest.run_id)
             manifest = replace(manifest, blocks=len(blocks), extractor=None)
-            await _write(staging, manifest, blocks, found)
+            await _write(staging, manifest, blocks, found, report)
             report.manifest = manifest
             progress = progress_name(manifest.run_id, await sink.identity())
             chronicle = Chronicle("run", job, state, report)
@@ -161,7 +166,7 @@ async def plan_run(
                     kept_bytes=room // (2 * len(blocks)),
                     max_writes=None if job.max_writes is None else max(1, job.max_writes // concurrency),
                 ),
-                tuple(block.number for block in blocks if not _is_done(block, found)),
+                _to_do(blocks, found),
                 concurrency,
                 sum(len(block.edges) - 1 for block in blocks),
                 resumed=found is not None,
@@ -209,25 +214,46 @@ async def _spread_rest(
     """Go on with the blocks of a run that did not end; one that a single reader began becomes the first of them."""
     if found.manifest.blocks:
         return found.manifest, list(found.blocks)
-    stored = len(found.records)
-    rejected = sum(record.rejected for record in found.records)
-    last = None if found.is_extracted else whole_key(found.records[-1].last_key)
-    first = Block(0, (None, last), "extracted", chunks=stored, rejected=rejected, freed=found.manifest.chunks_freed)
+    stored = [*_stored_blocks(found)]
     if found.is_extracted:
-        return replace(found.manifest, block_chunks=(stored,)), [first]
-    return found.manifest, [first, *cut(await _edges(plan, spread, snapshot, last), 1, MOST_BLOCKS - 1)]
+        return replace(found.manifest, block_chunks=tuple(block.chunks for block in stored)), stored
+    rest = await _edges(plan, spread, snapshot, stored[-1].edges[-1])
+    return found.manifest, [*stored, *cut(rest, len(stored), MOST_BLOCKS - len(stored))]
 
 
-def _is_done(block: Block, found: Unfinished | None) -> bool:
-    """Whether all of a block is in the destination already."""
-    if found is None or not block.is_extracted:
-        return False
-    mine = unbroken((record for record in found.records if record.number >= block.first_chunk), block.first_chunk)
-    return all(record.number in found.loaded for record in mine)
+def _stored_blocks(found: Unfinished) -> Iterator[Block]:
+    """What a single reader stored as blocks: one, unless it has more chunks than belong to one."""
+    edge: tuple[str, ...] | None = None
+    rejected = sum(record.rejected for record in found.records)  # all their pages have been numbered as the first's
+    for start in range(0, len(found.records), BLOCK_CHUNKS):
+        records = found.records[start : start + BLOCK_CHUNKS]
+        is_end = found.is_extracted and start + len(records) == len(found.records)
+        # Rows without a key are read by nobody again: where one of these blocks ends does not matter.
+        end = None if is_end or None in records[-1].last_key else whole_key(records[-1].last_key)
+        freed = min(len(records), max(0, found.manifest.chunks_freed - start))
+        yield Block(
+            block_of(start),
+            (edge, end),
+            "extracted",
+            chunks=len(records),
+            rejected=0 if start else rejected,
+            freed=freed,
+        )
+        edge = end
 
 
-async def _write(staging: Staging, manifest: Manifest, blocks: Sequence[Block], found: Unfinished | None) -> None:
+def _to_do(blocks: Sequence[Block], found: Unfinished | None) -> tuple[int, ...]:
+    """The blocks of which not everything is in the destination already."""
+    left = by_block(found.to_load) if found is not None else {}
+    return tuple(block.number for block in blocks if not block.is_extracted or block.number in left)
+
+
+async def _write(
+    staging: Staging, manifest: Manifest, blocks: Sequence[Block], found: Unfinished | None, report: Report
+) -> None:
     """Write what every call looks for."""
+    if found is not None:
+        await _tidy_rejects(staging, manifest, found, report)
     ledger = Ledger(staging, manifest, found.records if found is not None else (), blocks)
     await ledger.flush()
     for block in blocks:
@@ -235,6 +261,16 @@ async def _write(staging: Staging, manifest: Manifest, blocks: Sequence[Block], 
     # The manifest after what it counts.
     await ledger.write_manifest()
     await staging.note_run(manifest.run_id, manifest.ttl_seconds)
+
+
+async def _tidy_rejects(staging: Staging, manifest: Manifest, found: Unfinished, report: Report) -> None:
+    """Leave only the rejects of chunks that are not read or loaded again: those are told again."""
+    if not found.manifest.blocks and any(record.rejected for record in found.records):
+        rejects = RejectKeeper(staging, report, manifest, "extract")
+        await rejects.take_up({record.number: record.rejected for record in found.records})
+        await rejects.finish()
+    # Where there is one loader for all, what it could not load it does not note as loaded.
+    await staging.end_rejects(manifest.run_id, "load", manifest.blocks * BLOCK_REJECT_PAGES)
 
 
 async def _make_room(earlier: Sequence[EarlierRun], staging: Staging, limit: int, *, but: str) -> int:

@@ -10,6 +10,7 @@ limit of an item is stored in parts, with an index of them in its place.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import types
 from dataclasses import MISSING, asdict, fields, is_dataclass
@@ -286,7 +287,9 @@ def _read(kind: Any, value: Any) -> Any:
         assert len(optional) == 1, "the model has no other unions"
         return None if value is None else _read(optional[0], value)
     elif origin is tuple:
-        return tuple([_read(arguments[0], element) for element in _a(list, value)])
+        kinds = itertools.repeat(arguments[0]) if arguments[-1] is Ellipsis else arguments
+        elements = _a(list, value)
+        return tuple([_read(kind, it) for kind, it in zip(kinds, elements, strict=arguments[-1] is not Ellipsis)])
     elif origin is dict:
         return {name: _read(arguments[1], element) for name, element in _a(dict, value).items()}
     elif is_dataclass(kind):

@@ -46,6 +46,7 @@ class Ledger:
         self._unwritten: set[int] = set()
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._writing_block = asyncio.Lock()
         self._manifest = manifest
         self._blocks = {block.number: block for block in blocks}
         self._freed = sum(it.freed for it in self._blocks.values()) if self._blocks else manifest.chunks_freed
@@ -79,6 +80,11 @@ class Ledger:
         page[:] = [record if known.number == record.number else known for known in page]
         self._unwritten.add(record.number // LEDGER_PAGE_CHUNKS)
         self._changed.set()
+
+    def forget(self) -> None:
+        """Know of no chunk any more; the pages are written without them with the next ones."""
+        self._pages = {page: [] for page in self._pages}
+        self.touch()
 
     def note_snapshot(self, snapshot: SnapshotRecord) -> None:
         """Note that more of the source was read, in another snapshot."""
@@ -121,9 +127,13 @@ class Ledger:
 
     async def write_block(self, number: int, **changes: Any) -> Block:
         """Store a block with what has changed of it."""
-        block = replace(self._blocks[number], **changes, written_at=time.time())
-        await self._staging.store_block(self._manifest, block)
-        self._blocks[number] = block
+        self._blocks[number] = replace(self._blocks[number], **changes)
+        async with self._writing_block:
+            # As it is by now: whoever waited writes what others have changed meanwhile, too.
+            block = self._blocks[number]
+            block = replace(block, version=block.version + 1, written_at=time.time())
+            self._blocks[number] = block
+            await self._staging.store_block(self._manifest, block)
         return block
 
     def _totals(self) -> Totals:

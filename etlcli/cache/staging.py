@@ -237,20 +237,26 @@ class Staging:
         name = self._name(manifest.run_id, "block", block.number)
         await self._shelf.store_document(name, documents.dump_block(block), manifest.ttl_seconds)
 
-    async def fetch_block(self, run_id: str, number: int, *, settle: bool = False) -> Block | None:
+    async def fetch_block(self, run_id: str, number: int, version: int | None = None) -> Block | None:
         """Fetch a block; None where the cache has none (any more).
 
         Args:
             run_id: The run.
             number: The block.
-            settle: Ask again for some seconds before a miss counts.
+            version: Ask again for some seconds before a miss counts, or an earlier version than this one; None to take
+                what there is.
 
         Raises:
             CacheError: It is damaged.
         """
         key = self._name(run_id, "block", number)
-        document = await self._settled(partial(self._shelf.fetch_document, key), self._until(settle=settle))
-        return None if document is None else documents.load_block(document, key)
+
+        async def fetch() -> Block | None:
+            document = await self._shelf.fetch_document(key)
+            return None if document is None else documents.load_block(document, key)
+
+        until = self._until(settle=version is not None)
+        return await self._settled(fetch, until, lambda found: found.version >= (version or 0))
 
     async def fetch_blocks(self, manifest: Manifest) -> list[Block | None]:
         """Fetch all blocks of a run, in order; None for those that the cache does not have (any more).
@@ -358,7 +364,9 @@ class Staging:
         blocks = await self.fetch_blocks(manifest)
         for stage in stages:
             if not manifest.blocks:
-                counts = {0: expected.get(stage, 0) if expected is not None else None}
+                counts: dict[int, int | Mapping[int, int] | None] = {
+                    0: expected.get(stage, 0) if expected is not None else None
+                }
             else:
                 counts = {block.number: _rejects_of(block, stage) for block in blocks if block is not None}
                 if stage == "load":
@@ -368,7 +376,7 @@ class Staging:
                     yield page
 
     async def fetch_block_rejects(
-        self, run_id: str, stage: Stage, block: int = 0, expected: int | None = None
+        self, run_id: str, stage: Stage, block: int = 0, expected: int | Mapping[int, int] | None = None
     ) -> AsyncGenerator[list[Reject], None]:
         """Fetch the rejects of one block of a run page by page; of a run without blocks, of block 0.
 
@@ -376,11 +384,12 @@ class Staging:
             run_id: The run.
             stage: Which half of it found them.
             block: The block.
-            expected: How many there are; as above.
+            expected: How many there are, as above; or how many of each chunk: then no others are given, for what a call
+                that was killed has stored may stand between them, and behind them.
         """
-        left = expected
+        left = dict(expected) if isinstance(expected, Mapping) else expected
         for page in itertools.count(block * BLOCK_REJECT_PAGES):
-            if left is not None and left <= 0:
+            if left is not None and _sum(left) <= 0:
                 break
             key = self._name(run_id, "rejects", stage, page)
             fetch = partial(self._shelf.fetch_document, key)
@@ -388,7 +397,10 @@ class Staging:
             if document is None:
                 break
             rejects = documents.load_rejects(document, key)
-            left = left - len(rejects) if left is not None else None
+            if isinstance(left, dict):
+                rejects = _taken_from(left, rejects)
+            elif left is not None:
+                left -= len(rejects)
             yield rejects
 
     def _name(self, *parts: str | int) -> str:
@@ -418,11 +430,25 @@ class Staging:
         return found
 
 
-def _rejects_of(block: Block, stage: Stage) -> int | None:
+def _rejects_of(block: Block, stage: Stage) -> int | Mapping[int, int] | None:
     """How many rejects of a block there are; None while nobody knows."""
     if stage == "load":
-        return block.refused
+        return dict(block.refusals)
     return block.rejected if block.is_extracted else None
+
+
+def _sum(left: int | Mapping[int, int]) -> int:
+    return left if isinstance(left, int) else sum(left.values())
+
+
+def _taken_from(left: dict[int, int], rejects: Sequence[Reject]) -> list[Reject]:
+    """Choose of some rejects those that are still missing of their chunk."""
+    taken = []
+    for reject in rejects:
+        if left.get(reject.chunk, 0) > 0:
+            left[reject.chunk] -= 1
+            taken.append(reject)
+    return taken
 
 
 def _pages_of(manifest: Manifest) -> Iterator[tuple[int, list[int]]]:

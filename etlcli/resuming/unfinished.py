@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
-from etlcli.blocks.block import Block, unbroken_run
+from etlcli.blocks.block import Block, block_of, by_block, unbroken
 from etlcli.budget import CacheBudget
 from etlcli.cache.documents import UnreadableError
 from etlcli.cache.staging import Stage, Staging
@@ -83,7 +84,7 @@ class Unfinished:
             report.counters.chunks_loaded += 1
             report.counters.rows_loaded += record.rows
         # A function that loads a block keeps its refused items, and notes their chunk as loaded.
-        refused = sum(block.refused for block in self.blocks)
+        refused = sum(count for block in self.blocks for chunk, count in block.refusals if chunk in self.loaded)
         report.counters.rows_loaded -= refused
         report.counters.rows_rejected += refused
 
@@ -173,7 +174,8 @@ async def find_unfinished(
     if await _is_unfinished(newest, plan.job.name, state, after_death=after_death):
         found = await _take(plan, watermark, newest, staging, report)
     if found is not None and (loaded or not found.is_extracted):
-        return replace(found, loaded=loaded & {record.number for record in found.records})
+        loaded &= {record.number for record in found.records}
+        return replace(found, loaded=loaded, blocks=tuple(block.told_of(loaded) for block in found.blocks))
     # Where nothing of a whole extraction is loaded, the rows as they are now are better than as they were.
     if loaded:
         await state.clear_progress(plan.job.name, name)
@@ -205,10 +207,14 @@ async def _take(
     manifest = run.manifest
     if manifest is None or manifest.status == "abandoned":
         return None
-    records = unbroken_run(run.records, manifest.blocks)
+    blocks = await _fetch_blocks(staging, manifest)
+    if manifest.blocks:
+        named = by_block(run.records)
+        records = tuple(record for block in blocks for record in block.chunks_of(named.get(block.number, ())))
+    else:
+        records = unbroken(run.records)
     if not records:
         return None
-    blocks = await _fetch_blocks(staging, manifest)
     obstacle = _obstacle(plan, watermark, manifest, records, blocks)
     if obstacle is None and await _lacks_rejects(staging, manifest, records, blocks):
         obstacle = "some of its rejected rows are not in the cache (any more)"
@@ -216,7 +222,8 @@ async def _take(
         what = f"run {run.run_id} of {plan.job.name} did not end, and is not taken up"
         report.warnings.append(f"{what}: {obstacle}. This run begins anew")
         return None
-    return Unfinished(manifest, records, blocks=tuple(blocks))
+    numbers = Counter(block_of(record.number) for record in records)
+    return Unfinished(manifest, records, blocks=tuple(block.with_only(numbers[block.number]) for block in blocks))
 
 
 async def _fetch_blocks(staging: Staging, manifest: Manifest) -> list[Block]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etlcli.blocks.block import Block
 from etlcli.cache import documents
 from etlcli.cache.documents import FORMAT, Index, UnreadableError
 from etlcli.errors import CacheError
@@ -60,6 +61,7 @@ MANIFEST = Manifest(
     totals=Totals(1_000_000, 2, 3, 4, 5, 6),
 )
 RECORD = ChunkRecord(0, 10, 1, 2, 3000, 400, "aa", "bb", ("1", None, "ключ"), ("9", "", "\x01"), 1_786_000_000.75)
+BLOCK = Block(7, (None, ("9", "", "\x01"), ("ключ",)), "extracted", 3, 1, 2, ((448_001, 5),), 4, 6, 1_786_000_000.75)
 REJECT = Reject("number-not-finite", "column x: NaN is no number", {"x": "NaN", "имя": "a\nb\x00c"})
 
 text = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -148,12 +150,13 @@ def test_a_field_that_an_earlier_version_did_not_write_has_its_default() -> None
     assert found == replace(MANIFEST, chunks_freed=0, totals=replace(MANIFEST.totals, rows_dropped=0))
 
 
-def test_a_page_from_before_chunks_were_stored_in_parts_is_read() -> None:
+def test_a_page_of_an_earlier_version_is_read() -> None:
     data = orjson.loads(documents.dump_ledger_page([RECORD, RECORD._replace(number=1, parts=1)]))
-    assert data["fields"].pop() == "parts"
-    for row in data["chunks"]:
-        row.pop()
-    assert documents.load_ledger_page(orjson.dumps(data), WHAT) == [RECORD, RECORD._replace(number=1)]
+    for later in ("behind", "parts"):
+        assert data["fields"].pop() == later
+        for row in data["chunks"]:
+            row.pop()
+        assert documents.load_ledger_page(orjson.dumps(data), WHAT) == [RECORD, RECORD._replace(number=1)]
     data["fields"].pop()
     with pytest.raises(UnreadableError, match="damaged"):
         documents.load_ledger_page(orjson.dumps(data), WHAT)
@@ -163,6 +166,7 @@ Load = Callable[[bytes, str], Any]
 KINDS: dict[str, tuple[bytes, Load]] = {
     "manifest": (documents.dump_manifest(MANIFEST), documents.load_manifest),
     "ledger": (documents.dump_ledger_page([RECORD, RECORD._replace(number=1)]), documents.load_ledger_page),
+    "block": (documents.dump_block(BLOCK), documents.load_block),
     "rejects": (documents.dump_rejects([REJECT]), documents.load_rejects),
     "pointer": (documents.dump_pointer("R"), documents.load_pointer),
     "runs": (documents.dump_runs(["R", "Q"]), documents.load_runs),
@@ -315,6 +319,7 @@ def mutated(data: st.DataObject, tree: Any) -> Any:
 DUMPS: dict[str, Callable[[Any], bytes]] = {
     "manifest": documents.dump_manifest,
     "ledger": documents.dump_ledger_page,
+    "block": documents.dump_block,
     "rejects": documents.dump_rejects,
     "pointer": documents.dump_pointer,
     "runs": documents.dump_runs,
