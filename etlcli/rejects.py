@@ -77,6 +77,10 @@ class RejectKeeper:
         Args:
             chunks: How many rejects each of the chunks has, by their numbers.
         """
+        if not any(chunks.values()):
+            return
+        # What is missing once pages are written again would be lost: first see that the cache gives all of it.
+        await self._staging.wait_for_rejects(self._run_id, self._stage, self._block, chunks)
         found = self._staging.fetch_block_rejects(self._run_id, self._stage, self._block, chunks)
         async with aclosing(found) as pages:
             # A page is read before one with its number, or a smaller one, is written again.

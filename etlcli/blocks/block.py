@@ -73,6 +73,11 @@ class Block:
         return sum(count for _, count in self.refusals)
 
     @property
+    def told(self) -> frozenset[int]:
+        """The chunks of which it tells how many items were refused."""
+        return frozenset(chunk for chunk, _ in self.refusals)
+
+    @property
     def is_extracted(self) -> bool:
         """Whether all of it is stored."""
         return self.status == "extracted"

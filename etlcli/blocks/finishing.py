@@ -25,6 +25,7 @@ from etlcli.preparing import find_manifest
 from etlcli.rejects import RejectKeeper, TooManyRejects
 from etlcli.replacing import mark_of
 from etlcli.report import Report
+from etlcli.resuming.unfinished import refused_name
 from etlcli.retry import RetryPolicy
 from etlcli.settling import UnaccountedRows, account, settle
 
@@ -131,6 +132,7 @@ async def _all_of(
             f"the cache gives run {manifest.run_id} as one that has no blocks", hint="It has not settled. Call again."
         )
     loaded = await state.fetch_progress(job.name, call.progress)
+    refused = await state.fetch_progress(job.name, refused_name(call.progress)) & loaded
     until, attempt = time.monotonic() + _SETTLING.patience, 0
     while True:
         blocks = await staging.fetch_blocks(manifest)
@@ -140,7 +142,7 @@ async def _all_of(
         unfinished = {
             number: what
             for number, block in enumerate(blocks)
-            if (what := _what_is_missing(block, mine.get(number, ()), loaded)) is not None
+            if (what := _what_is_missing(block, mine.get(number, ()), loaded, refused)) is not None
         }
         if not unfinished:
             return known, [record for records in mine.values() for record in records]
@@ -161,7 +163,9 @@ def _unfinished(unfinished: Mapping[int, str], manifest: Manifest) -> Unfinished
     )
 
 
-def _what_is_missing(block: Block | None, records: Sequence[ChunkRecord], loaded: frozenset[int]) -> str | None:
+def _what_is_missing(
+    block: Block | None, records: Sequence[ChunkRecord], loaded: frozenset[int], refused: frozenset[int]
+) -> str | None:
     """Tell what of a block is not in place; None where all is."""
     if block is None:
         return "not in the cache any more"
@@ -170,7 +174,8 @@ def _what_is_missing(block: Block | None, records: Sequence[ChunkRecord], loaded
         return f"not all of it was read: {behind}"
     if len(records) < block.chunks:
         return f"{block.chunks - len(records):,} of its chunks are not in the ledger any more"
-    to_load = sum(record.number not in loaded for record in records)
+    untold = refused - block.told
+    to_load = sum(record.number not in loaded or record.number in untold for record in records)
     return f"{to_load:,} chunks are not loaded" if to_load else None
 
 

@@ -19,6 +19,7 @@ from etlcli.rejects import RejectKeeper
 from etlcli.replacing import mark_of
 from etlcli.report import Report
 from etlcli.resuming.progress import ProgressKeeper
+from etlcli.resuming.unfinished import refused_name
 
 __all__ = ["load_block"]
 
@@ -74,13 +75,15 @@ async def load_block(
             block, records = await fetch_place(staging, manifest, number, told)
             ledger = BlockLedger(staging, manifest, block, records)
             await ledger.refresh()
-            done = await state.fetch_progress(job.name, call.progress)
+            refused = await state.fetch_progress(job.name, refused_name(call.progress))
+            # One whose refusals the cache does not tell (yet) is loaded again, which tells them again.
+            done = await state.fetch_progress(job.name, call.progress) - (refused - block.told)
             to_load = [record for record in records if record.number not in done]
             mark = await mark_of(job, manifest, state)
             work = _Work(call, job, staging, sink, state, ledger, number, mark, report)
             async with kept(ledger):
                 with report.stop.heeding():
-                    await work.load(to_load, {record.number for record in records if record.number in done})
+                    await work.load(to_load, {record.number for record in records if record.number in done}, refused)
                 await work.free(records, done)
                 await ledger.flush()
             loaded = sum(record.rows for record in records if record.number in done or record.number in work.loaded)
@@ -127,16 +130,22 @@ class _Work:
         self.loaded: set[int] = set()
         self.lost: set[int] = set()
 
-    async def load(self, records: list[ChunkRecord], before: set[int]) -> None:
-        """Load chunks, until the call is to end; ``before`` are those that earlier calls have loaded."""
+    async def load(self, records: list[ChunkRecord], before: set[int], refused: frozenset[int]) -> None:
+        """Load chunks, until the call is to end.
+
+        Args:
+            records: The chunks.
+            before: Those that earlier calls have loaded.
+            refused: Those of which DynamoDB has refused items before.
+        """
         if not records:
             return
         manifest = self._ledger.manifest
         rejects = RejectKeeper(self._staging, self._report, manifest, "load", block=self._number)
         # Of a chunk that is loaded again it is told again.
         refusals = tuple(it for it in self._ledger.block(self._number).refusals if it[0] in before)
-        if refusals:
-            await rejects.take_up(dict(refusals))
+        await rejects.take_up(dict(refusals))
+        refusals += tuple((record.number, 0) for record in records if record.number in refused)
         if refusals != self._ledger.block(self._number).refusals:
             await self._ledger.write_block(self._number, refusals=refusals)
         chunks: asyncio.Queue[ChunkRecord | None] = asyncio.Queue()
@@ -144,9 +153,12 @@ class _Work:
             chunks.put_nowait(record)
         chunks.put_nowait(None)
 
+        note_chunk = ProgressKeeper(self._state, self._job.name, refused_name(self._call.progress))
+
         async def keep_refused(chunk: int, count: int) -> None:
             # In this order: once the chunk counts as loaded, nobody looks at its items again.
             await rejects.flush()
+            await note_chunk.note(chunk)
             await self._ledger.note_refused(chunk, count)
 
         async def leave(record: ChunkRecord, _error: ChunkError) -> None:

@@ -31,7 +31,7 @@ from etlcli.report import Report
 from etlcli.resuming.earlier import EarlierRun, fetch_earlier
 from etlcli.resuming.progress import ProgressKeeper
 from etlcli.resuming.rereading import whole_key
-from etlcli.resuming.unfinished import Unfinished, find_unfinished, progress_name
+from etlcli.resuming.unfinished import Unfinished, find_unfinished, progress_name, refused_name
 
 __all__ = ["ROWS_PER_RANGE", "Spread", "cut", "plan_run"]
 
@@ -147,6 +147,8 @@ async def plan_run(
                 # Of an attempt whose ledger the cache does not give any more numbers may be loaded.
                 name = progress_name(manifest.run_id, table)
                 await ProgressKeeper(state, job.name, name).hold_to(found.loaded)
+                refused = frozenset[int]().union(*(block.told for block in blocks))
+                await ProgressKeeper(state, job.name, refused_name(name)).hold_to(refused)
             await prepare_table(sink, plan.key, create, report)
             room = await _make_room(earlier, staging, job.max_cached_bytes, but=manifest.run_id)
             manifest = replace(manifest, blocks=len(blocks), extractor=None)

@@ -403,6 +403,21 @@ class Staging:
                 left -= len(rejects)
             yield rejects
 
+    async def wait_for_rejects(self, run_id: str, stage: Stage, block: int, chunks: Mapping[int, int]) -> None:
+        """Wait for some seconds until the cache gives all rejects of chunks; what it does not give by then is gone.
+
+        Args:
+            run_id: The run.
+            stage: Which half of it found them.
+            block: The block.
+            chunks: How many each chunk has.
+        """
+
+        async def count() -> int:
+            return sum([len(page) async for page in self.fetch_block_rejects(run_id, stage, block, chunks)])
+
+        await self._settled(count, self._until(settle=True), lambda found: found == sum(chunks.values()))
+
     def _name(self, *parts: str | int) -> str:
         # A job's name may hold a slash; inside a key it must not look like a level of its own.
         return "/".join([self._job.replace("%", "%25").replace("/", "%2F"), *map(str, parts)])

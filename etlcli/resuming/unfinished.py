@@ -27,7 +27,7 @@ from etlcli.resuming.earlier import EarlierRun
 from etlcli.resuming.rereading import whole_key
 from etlcli.state.host import HostProcesses
 
-__all__ = ["Unfinished", "find_extraction", "find_unfinished", "progress_name"]
+__all__ = ["Unfinished", "find_extraction", "find_unfinished", "progress_name", "refused_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,15 @@ class Unfinished:
         report.warnings.append(f"{what} (--restart begins anew)")
 
 
+def refused_name(progress: str) -> str:
+    """Name, beside a run's progress, which chunks had items that DynamoDB refused.
+
+    How many, the blocks tell. The cache may give them as they were before: a chunk of which they do not tell it is
+    loaded once more.
+    """
+    return f"{progress}!"
+
+
 def progress_name(run_id: str, destination: str) -> str:
     """Name a run's progress in one table (see ``Sink.identity``)."""
     return f"{run_id}@{hashlib.blake2b(destination.encode(), digest_size=6).hexdigest()}"
@@ -175,6 +184,10 @@ async def find_unfinished(
         found = await _take(plan, watermark, newest, staging, report)
     if found is not None and (loaded or not found.is_extracted):
         loaded &= {record.number for record in found.records}
+        if found.blocks:
+            loaded -= await state.fetch_progress(plan.job.name, refused_name(name)) - frozenset[int]().union(
+                *(block.told for block in found.blocks)
+            )
         return replace(found, loaded=loaded, blocks=tuple(block.told_of(loaded) for block in found.blocks))
     # Where nothing of a whole extraction is loaded, the rows as they are now are better than as they were.
     if loaded:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from etlcli import extraction, pipeline, preparing
+from etlcli.blocks import finishing
 from etlcli.cache import packed, staging
 from etlcli.cache.momento import MomentoCache
 from etlcli.cache.staging import Staging
@@ -74,10 +75,10 @@ def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         waited += seconds / 20
         await asyncio.sleep(0)
 
-    for module in (staging, rereading, preparing):
+    for module in (staging, rereading, preparing, finishing):
         monkeypatch.setattr(module, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
     monkeypatch.setattr(staging, "time", SimpleNamespace(time=lambda: time.time() + waited))
-    for module in (rereading, preparing):
+    for module in (rereading, preparing, finishing):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 20 * waited))
 
 
