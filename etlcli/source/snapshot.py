@@ -137,7 +137,7 @@ class PostgresSnapshot:
             n=sql.Identifier(_unlike(reading.order_by, "n")),
             all=sql.Identifier(_unlike(reading.order_by, "all")),
             parts=sql.Literal(parts),
-            rows=await self._statement(reading._replace(columns=reading.order_by, order_by=())),
+            rows=await self._statement(reading._replace(columns=reading.order_by), in_order=False),
         )
         async with self._asking("looking for keys between which to read", all_rows=True):
             found = await wire.run(self._connection, self._bytes(statement))

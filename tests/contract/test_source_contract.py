@@ -9,7 +9,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import psycopg
@@ -526,6 +526,62 @@ def test_an_estimate_and_duplicates_of_a_range(house: House) -> None:
     assert sorted(whole) == [("a",), ("b",), ("c",)]
     assert rest == [("c",)]
     assert estimate is not None
+
+
+# ---- Cutting the rows into parts ------------------------------------------------------------------------------------
+
+
+def cut(house: House, content: Content, parts: int, **changes: Any) -> list[tuple[str, ...]]:
+    async def split(snapshot: Snapshot) -> list[tuple[str, ...]]:
+        return await snapshot.split(reading(content)._replace(**changes), parts)
+
+    return asked(house, content, split)
+
+
+@pytest.mark.parametrize(
+    ("parts", "keys"),
+    [
+        (1, []),
+        (2, ["1727"]),
+        (4, ["863", "1727", "2591"]),
+    ],
+)
+def test_parts_have_as_many_rows_each(house: House, parts: int, keys: list[str]) -> None:
+    assert cut(house, MANY, parts) == [(key,) for key in keys]
+
+
+def test_there_are_no_more_parts_than_rows(house: House) -> None:
+    assert cut(house, FEW, 100) == [("1",), ("2",)]
+
+
+@pytest.mark.parametrize("rows", [[], [("7", "x")]])
+def test_none_or_one_row_are_one_part(house: House, rows: list[Row]) -> None:
+    assert cut(house, replace(FEW, rows=rows), 5) == []
+
+
+def test_what_lies_in_a_range_is_cut(house: House) -> None:
+    behind = cut(house, MANY, 2, range=KeyRange(after=("3445",)))
+    assert behind == [("3450",)]
+
+
+def test_what_is_new_is_cut(house: House) -> None:
+    assert cut(house, MANY, 2, since=Since("id", "3446", 0)) == [("3450",)]
+
+
+def test_keys_of_two_columns_with_odd_values_are_cut(house: House) -> None:
+    texts = ["", "\tB", "\\N", "b\n", "ключ"]
+    rows = [(str(number), text) for number in (1, 2) for text in texts]
+    content = Content([("n", "int4"), ("t", 'text collate "C"')], rows, ("n", "t"))
+    if isinstance(house, FakeHouse):
+        content = replace(content, columns=[("n", "int4"), ("t", "text")])
+    assert cut(house, content, 10) == rows[:-1]
+
+
+def test_a_sample_is_cut_at_keys_of_its_own(house: House) -> None:
+    keys = cut(house, MANY, 4, sample=50.0)
+    assert 1 <= len(keys) <= 3
+    assert {key for (key,) in keys} <= {row[0] for row in MANY.rows}
+    assert sorted(keys, key=lambda key: int(key[0])) == keys
 
 
 def test_an_error_in_the_middle_comes_after_whole_lines(house: House) -> None:

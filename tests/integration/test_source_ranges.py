@@ -7,6 +7,7 @@ import random
 import re
 import secrets
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -214,6 +215,23 @@ def splits_everywhere(url: str, columns: int, selection: Selection = Selection("
     found = asyncio.run(lines(url, reading, ranges))
     for wanted, rows, right in zip(ranges, found, expected, strict=True):
         assert rows == right, wanted
+    asyncio.run(is_cut(url, reading, whole))
+
+
+async def is_cut(url: str, reading: Reading, whole: list[bytes]) -> None:
+    """Cut the rows into parts: they are the whole, about as large each, and end where the ledger says that rows end."""
+    keys = [key_of(line, len(reading.order_by)) for line in whole]
+    for parts in (2, 3, 2 * len(whole) + 1):
+        async with source(url).snapshot() as snapshot:
+            await snapshot.describe(reading.selection)
+            found = await snapshot.split(reading, parts)
+        assert set(found) <= set(keys)
+        assert len(found) == max(0, min(parts, len(keys)) - 1)
+        edges = [None, *found, None]
+        ranges = [KeyRange(after=low, last=high) for low, high in pairwise(edges)]
+        each = await lines(url, reading, ranges)
+        assert [line for part in each for line in part] == whole
+        assert max(map(len, each)) <= max(1, min(map(len, each)) + 1)
 
 
 def accepted(connection: psycopg.Connection[tuple[object, ...]], kind: str, values: Sequence[str]) -> list[str]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from etlcli.blocks.block import BLOCK_CHUNKS, Block, by_block, place_in, unbroken
+from etlcli.blocks.planning import cut
 from etlcli.inspection import list_rejects
-from etlcli.model import Layout
+from etlcli.model import ChunkRecord, KeyRange, Layout, place_behind
 from etlcli.report import Report
 from tests.contract.fakes.source import Row
 from tests.contract.fakes.state import FakeState
@@ -121,3 +126,62 @@ def test_a_call_that_is_killed_at_any_instant_is_given_again(layout: Layout, cou
         assert at > 100
 
     bounded(scenario)
+
+
+# What a block is
+
+
+KEYS = [(f"{n:05}",) for n in range(60)]
+
+
+@given(ranges=st.integers(1, 60), first=st.integers(0, 3), most=st.integers(1, 12))
+def test_blocks_take_each_range_once(ranges: int, first: int, most: int) -> None:
+    edges = [None, *KEYS[: ranges - 1], None]
+    blocks = cut(edges, first, most)
+    assert len(blocks) <= most
+    assert [block.number for block in blocks] == list(range(first, first + len(blocks)))
+    together = [it for block in blocks for it in block.ranges()]
+    assert together == [KeyRange(after=low, last=high) for low, high in pairwise(edges)]
+
+
+@given(ranges=st.integers(1, 9), data=st.data())
+def test_what_is_left_of_a_block_is_all_behind_the_last_row(ranges: int, data: st.DataObject) -> None:
+    block = Block(0, (KEYS[0], *KEYS[5 : 5 * ranges : 5], KEYS[59]))
+    last = data.draw(st.sampled_from(KEYS[1:]))
+    left = block.ranges(last)
+    covered = [key for it in left for key in KEYS if (it.after or ("",)) < key <= (it.last or ("z",))]
+    assert covered == [key for key in KEYS if key > last]
+
+
+def chunk(number: int, first: int, last: int, *, behind: int | None = None) -> ChunkRecord:
+    before = "" if behind is None else place_behind((str(behind),))
+    return ChunkRecord(number, 1, 0, 0, 1, 1, "aa", "bb", (str(first),), (str(last),), 1.0, 1, before)
+
+
+@given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=4), gone=st.sets(st.integers(0, 4)), order=st.randoms())
+def test_chunks_are_taken_up_to_the_first_gap(counts: list[int], gone: set[int], order: Any) -> None:
+    records = [
+        chunk(block * BLOCK_CHUNKS + n, n, n, behind=n - 1) for block, count in enumerate(counts) for n in range(count)
+    ]
+    kept = [it for it in records if it.number % BLOCK_CHUNKS not in gone]
+    order.shuffle(kept)
+    grouped = by_block(kept)
+    for block, count in enumerate(counts):
+        until = min([count, *gone])
+        found = Block(block).chunks_of(grouped.get(block, ()))
+        assert found == tuple(records[sum(counts[:block]) :][:until])
+
+
+def test_a_chunk_of_an_attempt_with_other_bounds_is_not_taken() -> None:
+    records = [chunk(0, 0, 9), chunk(1, 10, 19, behind=9), chunk(2, 20, 29, behind=18)]
+    assert unbroken(records) == tuple(records[:2])
+    earlier = [record._replace(behind="") for record in records]  # an earlier version told nothing
+    assert unbroken(earlier) == tuple(earlier)
+
+
+@given(a=st.lists(st.integers(0, 9)), b=st.lists(st.integers(0, 9)))
+def test_a_place_names_what_is_stored(a: list[int], b: list[int]) -> None:
+    def records(keys: list[int]) -> list[ChunkRecord]:
+        return [chunk(n, key, key)._replace(stored_digest=str(key)) for n, key in enumerate(keys)]
+
+    assert (place_in(records(a)) == place_in(records(b))) == (a == b)
