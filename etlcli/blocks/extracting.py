@@ -153,7 +153,7 @@ async def _read(
             snapshot, plan = await _open(reading, job, recipe, source, ledger.manifest, report)
             ledger.note_snapshot(snapshot.record)
             if first and again:
-                mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report)
+                mender = Mender(plan, row_encoder(plan, recipe), source, staging, ledger, report, must_store=True)
                 for record in again:
                     await mender.mend(record, ChunkError(f"chunk {record.number} is not in the cache any more"))
             first = False

@@ -6,10 +6,10 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from etlcli.blocks.block import Block, place_in
+from etlcli.blocks.block import BLOCK_CHUNKS, Block, place_in
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import Staging
-from etlcli.errors import CacheError, TransientError
+from etlcli.errors import CacheError, TerminalError, TransientError
 from etlcli.model import ChunkRecord, Manifest, SnapshotRecord
 
 __all__ = ["BlockLedger", "StaleLedger", "fetch_place"]
@@ -33,14 +33,27 @@ class BlockLedger(Ledger):
     """
 
     def __init__(self, staging: Staging, manifest: Manifest, block: Block, records: tuple[ChunkRecord, ...]) -> None:
-        super().__init__(staging, manifest, records, [block])
         self._number = block.number
+        super().__init__(staging, manifest, records, [block])
         self._snapshots = block.snapshots
 
     @property
     def place(self) -> str:
         """How far it is; see ``place_in``."""
         return f"{place_in(self.records)}:{self.block(self._number).version}"
+
+    def add(self, record: ChunkRecord) -> None:
+        """Note a stored chunk.
+
+        Raises:
+            TerminalError: The block has as many as can be numbered.
+        """
+        if record.number // BLOCK_CHUNKS != self._number:
+            raise TerminalError(
+                f"block {self._number} has more than {BLOCK_CHUNKS:,} chunks, which is as many as one block can have",
+                hint="Cut the source into more ranges, or use momento-etl run with --restart.",
+            )
+        super().add(record)
 
     async def note_refused(self, chunk: int, count: int) -> None:
         """Store that DynamoDB refused so many items of a chunk."""

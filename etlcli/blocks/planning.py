@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from etlcli.blocks.block import BLOCK_CHUNKS, MOST_BLOCKS, Block, block_of, by_block
 from etlcli.blocks.calls import Planned, RunCall
@@ -151,6 +152,10 @@ async def plan_run(
                 await ProgressKeeper(state, job.name, refused_name(name)).hold_to(refused)
             await prepare_table(sink, plan.key, create, report)
             room = await _make_room(earlier, staging, job.max_cached_bytes, but=manifest.run_id)
+            if found is not None:
+                blocks, held = await _hold_own(staging, manifest, blocks, found, room)
+                # What is left to load goes soon; nothing would go on without any room.
+                room = max(job.max_cached_bytes // 4, room - held)
             manifest = replace(manifest, blocks=len(blocks), extractor=None)
             await _write(staging, manifest, blocks, found, report)
             report.manifest = manifest
@@ -273,6 +278,30 @@ async def _tidy_rejects(staging: Staging, manifest: Manifest, found: Unfinished,
         await rejects.finish()
     # Where there is one loader for all, what it could not load it does not note as loaded.
     await staging.end_rejects(manifest.run_id, "load", manifest.blocks * BLOCK_REJECT_PAGES)
+
+
+async def _hold_own(
+    staging: Staging, manifest: Manifest, blocks: Sequence[Block], found: Unfinished, room: int
+) -> tuple[list[Block], int]:
+    """Free what is loaded of a run that is taken up, where all that it stores takes more than half of the room.
+
+    Returns:
+        Its blocks, and the bytes that it still stores.
+    """
+    named = by_block(found.records)
+    alive = {block.number: named.get(block.number, [])[block.freed :] for block in blocks}
+    stored = sum(record.bytes_stored for records in alive.values() for record in records)
+    if stored <= room // 2:
+        return list(blocks), stored
+    left = []
+    for block in blocks:
+        # From the first one on without a gap: which are gone is kept as their number alone.
+        loaded = list(takewhile(lambda record: record.number in found.loaded, alive[block.number]))
+        for record in loaded:
+            await staging.free_chunk(manifest, record)
+        stored -= sum(record.bytes_stored for record in loaded)
+        left.append(replace(block, freed=block.freed + len(loaded)))
+    return left, stored
 
 
 async def _make_room(earlier: Sequence[EarlierRun], staging: Staging, limit: int, *, but: str) -> int:

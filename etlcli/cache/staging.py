@@ -225,7 +225,8 @@ class Staging:
             CacheError: A page is damaged.
         """
         records: list[ChunkRecord] = []
-        for page in itertools.count(block * _BLOCK_PAGES):
+        own = range(block * _BLOCK_PAGES, (block + 1) * _BLOCK_PAGES)
+        for page in own if manifest.blocks else itertools.count():
             found = await self._fetch_ledger_page(manifest.run_id, page)
             if found is None:
                 break

@@ -34,14 +34,24 @@ class Mender:
         staging: Where the chunk is stored again.
         ledger: Gets its new record.
         report: Told of it, and of a source that has moved on.
+        must_store: Whether somebody else loads it, so that it has to be in the cache.
 
     Attributes:
         mended: How many chunks were read again.
     """
 
     def __init__(
-        self, plan: Plan, encoder: RowEncoder, source: Source, staging: Staging, ledger: Ledger, report: Report
+        self,
+        plan: Plan,
+        encoder: RowEncoder,
+        source: Source,
+        staging: Staging,
+        ledger: Ledger,
+        report: Report,
+        *,
+        must_store: bool = False,
     ) -> None:
+        self._must_store = must_store
         self._plan = plan
         self._encoder = encoder
         self._source = source
@@ -78,7 +88,8 @@ class Mender:
                     await refuse_duplicates(self._plan, snapshot)
             manifest = self._ledger.manifest
             parts = record.parts
-            with suppress(TooLarge):  # a row that has grown too large for its layout is loaded all the same
+            # A row that has grown too large for its layout is loaded all the same, where that is done here and now.
+            with suppress(*() if self._must_store else (TooLarge,)):
                 parts = await self._staging.store_chunk(manifest.run_id, record.number, packed, manifest.ttl_seconds)
             mended = record._replace(
                 parts=parts,

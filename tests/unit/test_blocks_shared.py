@@ -11,16 +11,22 @@ from typing import Any
 
 import pytest
 
+from etlcli.blocks import block as a_block
+from etlcli.blocks import ledger, planning
 from etlcli.blocks.finishing import UnfinishedBlocks
 from etlcli.blocks.ledger import StaleLedger
 from etlcli.blocks.planning import Spread
 from etlcli.blocks.rights import BlockBusy
+from etlcli.cache import staging
+from etlcli.encoding import PLAIN
 from etlcli.errors import CacheError, EtlError, SinkError, TerminalError
 from etlcli.inspection import check_chunks, inspect_job
 from etlcli.leasing import LeaseHeld
 from etlcli.model import Incremental, Share
 from etlcli.report import Report
 from etlcli.stopping import Stopped
+from etlcli.verification.findings import Wanted
+from etlcli.verification.verify import verify
 from tests.contract.fakes.cache import Call
 from tests.contract.fakes.source import Row
 from tests.integration.in_blocks import Driver
@@ -261,6 +267,54 @@ def test_a_run_that_was_interrupted_is_ended_in_blocks(after: int) -> None:
     bounded(scenario)
 
 
+def test_a_run_with_more_chunks_than_one_block_can_have_becomes_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (a_block, staging, planning, ledger):
+        monkeypatch.setattr(module, "BLOCK_CHUNKS", 64)
+    monkeypatch.setattr(staging, "_BLOCK_PAGES", 1)
+    rows = with_rejects(8000)
+
+    async def scenario() -> None:
+        world = fake_world(rows, refuse=is_refused)
+        world.account.fault = asks_to_stop(world, 100)
+        with pytest.raises(Stopped):
+            await world.run()
+        world.account.fault = None
+        driver = Driver(world, spread=Spread(1, ranges=5))
+        report = await driver.run()
+        await assert_exact(world, report, rows, refusing=True)
+        assert len(driver.calls) >= 6
+        fresh = fake_world(rows)
+        with pytest.raises(TerminalError, match="more than 64 chunks"):
+            await Driver(fresh, spread=Spread(1, ranges=1)).run()
+
+    bounded(scenario)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 2.0])
+def test_what_a_run_that_is_taken_up_stores_counts(share: float) -> None:
+    async def scenario() -> None:
+        world = fake_world(movies(2000))
+        world.account.fault = asks_to_stop(world, 20)
+        with pytest.raises(Stopped):
+            await world.run()
+        stored = sum(len(value) for key, value in world.entries.items() if "/chunk/" in key)
+        world.job = replace(JOB, max_cached_bytes=int(stored / share))
+        most = 0
+
+        def look(_call: Call) -> None:
+            nonlocal most
+            most = max(most, sum(len(value) for key, value in world.entries.items() if "/chunk/" in key))
+
+        driver = Driver(world)
+        planned = await driver.plan()
+        world.account.fault = look
+        await driver.blocks(planned)
+        assert most <= max(world.job.max_cached_bytes, stored * 2 if share > 1 else 0)
+        await assert_exact(world, await driver.finish(planned.call), movies(2000))
+
+    bounded(scenario)
+
+
 @pytest.mark.usefixtures("dead_process")
 @pytest.mark.parametrize("late", [False, True])
 def test_a_run_that_was_killed_anywhere_is_ended_in_blocks(*, late: bool) -> None:
@@ -333,6 +387,25 @@ def test_a_complete_run_in_blocks_is_as_any_other() -> None:
         await assert_exact(world, again, rows, refusing=True)
         # Once more, now that it is known as loaded.
         await assert_exact(world, await world.load(), rows, refusing=True)
+
+    bounded(scenario)
+
+
+@pytest.mark.parametrize("from_source", [False, True])
+def test_a_complete_run_in_blocks_is_verified(*, from_source: bool) -> None:
+    async def scenario() -> None:
+        world = fake_world(with_rejects(400))
+        await Driver(world).run()
+        wanted = Wanted(from_source=from_source)
+        report = world.begun()
+        await verify(world.job, lambda: PLAIN, wanted, world.source, world.cache, world.sink(), world.state, report)
+        assert report.verification is not None
+        assert report.verification.rows_compared == 392
+        del world.tables["movies"].items[next(iter(world.tables["movies"].items))]
+        with pytest.raises(EtlError):
+            await verify(
+                world.job, lambda: PLAIN, wanted, world.source, world.cache, world.sink(), world.state, world.begun()
+            )
 
     bounded(scenario)
 
