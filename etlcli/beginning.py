@@ -66,7 +66,7 @@ class Begun:
         run_id = self.ledger.manifest.run_id
         await hold_superseded(self.earlier, self.staging, self.budget, but=run_id)
         await self.ledger.write_manifest()
-        await self.staging.note_run(run_id, self.ledger.manifest.ttl_seconds)
+        await self.staging.note_run(run_id, self.ledger.manifest.document_ttl_seconds)
         for block in sorted(by_block(self.found.to_load)) if self.ledger.manifest.blocks and self.found else ():
             # Without what it tells of chunks that are loaded again.
             await self.ledger.write_block(block)

@@ -18,6 +18,7 @@ __all__ = [
     "CREATE_DEFAULTS",
     "DEFAULT_MARK",
     "DEFAULT_MAX_DELETES",
+    "MOST_TTL_SECONDS",
     "AttributeType",
     "BaseTable",
     "ChunkRecord",
@@ -179,6 +180,9 @@ class Share:
         """As people write it."""
         return f"{self.figure}%" if self.is_percentage else str(self.figure)
 
+
+MOST_TTL_SECONDS = 86_400
+"""For how long Momento keeps an entry at most."""
 
 DEFAULT_MARK = "_momento_etl"
 """The attribute that mode ``replace`` marks items with, where no other is named."""
@@ -552,6 +556,15 @@ class Manifest:
     narrowed_by: tuple[str, ...] = ()
     blocks: int = 0
     block_chunks: tuple[int, ...] = ()
+
+    @property
+    def document_ttl_seconds(self) -> int:
+        """How long what is not rows stays in the cache: ledger, blocks, rejects, and this manifest itself.
+
+        Of a run that one process keeps alive as long as its rows do, since it writes them again. Nobody does that with
+        a block that is done while others are worked on: it stays for as long as Momento keeps anything.
+        """
+        return MOST_TTL_SECONDS if self.blocks else self.ttl_seconds
 
     @property
     def types_read(self) -> dict[str, str]:

@@ -454,8 +454,14 @@ class Progress(Protocol):
         """
         ...
 
-    async def fetch_progress(self, job: str, run_id: str) -> frozenset[int]:
-        """The numbers of all chunks that were noted before this call."""
+    async def fetch_progress(self, job: str, run_id: str, among: range | None = None) -> frozenset[int]:
+        """The numbers of all chunks that were noted before this call.
+
+        Args:
+            job: The job's name.
+            run_id: Names the progress.
+            among: The numbers that are asked about, one after the other; None for all.
+        """
         ...
 
     async def clear_progress(self, job: str, run_id: str) -> None:

@@ -53,7 +53,7 @@ class RejectKeeper:
         self._most = most
         self._report = report
         self._run_id = manifest.run_id
-        self._ttl_seconds = manifest.ttl_seconds
+        self._ttl_seconds = manifest.document_ttl_seconds
         self._block = block
         self._page = block * BLOCK_REJECT_PAGES
         self._waiting: list[Reject] = []

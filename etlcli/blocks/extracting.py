@@ -227,7 +227,7 @@ async def _loaded(
         StaleLedger: One is that the ledger does not name: its number must not be given to other rows.
     """
     known = {record.number for record in records}
-    loaded = frozenset(chunk for chunk in await state.fetch_progress(job.name, call.progress) if chunk in block.numbers)
+    loaded = await state.fetch_progress(job.name, call.progress, block.numbers)
     if loaded - known and not block.is_extracted:
         raise StaleLedger(
             f"chunks of block {block.number} of run {call.run_id} are loaded that its ledger does not name"

@@ -75,7 +75,7 @@ class BlockLedger(Ledger):
 
     async def refresh(self) -> None:
         """Write all of it again where it would expire before the run may be over."""
-        ttl_seconds = self.manifest.ttl_seconds * _REFRESH
+        ttl_seconds = self.manifest.document_ttl_seconds * _REFRESH
         if time.time() - self.manifest.written_at >= ttl_seconds:
             # Many may do so at once: all of them write the same.
             await self.write_manifest()

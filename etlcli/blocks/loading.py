@@ -75,9 +75,9 @@ async def load_block(
             block, records = await fetch_place(staging, manifest, number, told)
             ledger = BlockLedger(staging, manifest, block, records)
             await ledger.refresh()
-            refused = await state.fetch_progress(job.name, refused_name(call.progress))
+            refused = await state.fetch_progress(job.name, refused_name(call.progress), block.numbers)
             # One whose refusals the cache does not tell (yet) is loaded again, which tells them again.
-            done = await state.fetch_progress(job.name, call.progress) - (refused - block.told)
+            done = await state.fetch_progress(job.name, call.progress, block.numbers) - (refused - block.told)
             to_load = [record for record in records if record.number not in done]
             mark = await mark_of(job, manifest, state)
             work = _Work(call, job, staging, sink, state, ledger, number, mark, report)

@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 
 from etlcli.blocks.block import BLOCK_CHUNKS, MOST_BLOCKS, Block, block_of, by_block
 from etlcli.blocks.calls import Planned, RunCall
 from etlcli.cache.ledger import Ledger
+from etlcli.cache.shelf import each
 from etlcli.cache.staging import BLOCK_REJECT_PAGES, Staging
 from etlcli.chronicle import Chronicle
 from etlcli.encoding import Recipe
@@ -263,11 +265,10 @@ async def _write(
         await _tidy_rejects(staging, manifest, found, report)
     ledger = Ledger(staging, manifest, found.records if found is not None else (), blocks)
     await ledger.flush()
-    for block in blocks:
-        await ledger.write_block(block.number)
+    await each(partial(ledger.write_block, block.number) for block in blocks)
     # The manifest after what it counts.
     await ledger.write_manifest()
-    await staging.note_run(manifest.run_id, manifest.ttl_seconds)
+    await staging.note_run(manifest.run_id, manifest.document_ttl_seconds)
 
 
 async def _tidy_rejects(staging: Staging, manifest: Manifest, found: Unfinished, report: Report) -> None:

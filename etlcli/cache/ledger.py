@@ -160,7 +160,7 @@ class Ledger:
                 records = sorted(self._pages[page])
                 try:
                     await self._staging.store_ledger_page(
-                        self._manifest.run_id, page, records, self._manifest.ttl_seconds
+                        self._manifest.run_id, page, records, self._manifest.document_ttl_seconds
                     )
                 except BaseException:
                     # Whoever flushes next must not take it for written: who waits for the lock gets it before the
@@ -170,7 +170,7 @@ class Ledger:
 
     async def keep(self) -> None:
         """Write pages as chunks arrive, and all there is before it expires; until cancelled."""
-        period = self._manifest.ttl_seconds * _REFRESH
+        period = self._manifest.document_ttl_seconds * _REFRESH
         refresh_at = self._clock() + period
         while True:
             with suppress(TimeoutError):
@@ -185,7 +185,7 @@ class Ledger:
                 for number in self._blocks:
                     await self.write_block(number)
                 # Without its place in this list, what the run stores would be found by no later run.
-                await self._staging.note_run(self._manifest.run_id, self._manifest.ttl_seconds)
+                await self._staging.note_run(self._manifest.run_id, self._manifest.document_ttl_seconds)
             await self.flush()
 
     async def _write(self, **changes: Any) -> None:

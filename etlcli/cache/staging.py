@@ -236,7 +236,7 @@ class Staging:
     async def store_block(self, manifest: Manifest, block: Block) -> None:
         """Store a block, in place of what was known of it."""
         name = self._name(manifest.run_id, "block", block.number)
-        await self._shelf.store_document(name, documents.dump_block(block), manifest.ttl_seconds)
+        await self._shelf.store_document(name, documents.dump_block(block), manifest.document_ttl_seconds)
 
     async def fetch_block(self, run_id: str, number: int, version: int | None = None) -> Block | None:
         """Fetch a block; None where the cache has none (any more).
@@ -277,7 +277,7 @@ class Staging:
     async def store_manifest(self, manifest: Manifest) -> None:
         """Store a run's manifest, in place of the one before."""
         await self._shelf.store_document(
-            self._name(manifest.run_id, "manifest"), documents.dump_manifest(manifest), manifest.ttl_seconds
+            self._name(manifest.run_id, "manifest"), documents.dump_manifest(manifest), manifest.document_ttl_seconds
         )
 
     async def fetch_manifest(self, run_id: str, *, settle: bool = False) -> Manifest | None:

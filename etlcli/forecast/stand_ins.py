@@ -254,9 +254,9 @@ class RehearsedState:
         """Who has the job's lease."""
         return await self._state.fetch_lease(job)
 
-    async def fetch_progress(self, job: str, run_id: str) -> frozenset[int]:
+    async def fetch_progress(self, job: str, run_id: str, among: range | None = None) -> frozenset[int]:
         """The chunks of a run that are in the destination."""
-        return await self._state.fetch_progress(job, run_id)
+        return await self._state.fetch_progress(job, run_id, among)
 
     async def acknowledge(self, job: str, run_id: str, chunks: Iterable[int]) -> None:
         """Forget it."""

@@ -41,7 +41,7 @@ from etlcli.state.layout import (
 )
 from etlcli.state.lease import dump_lease, judge, load_lease, seems_abandoned
 from etlcli.state.mark import dump_mark, load_mark
-from etlcli.state.progress import PROGRESS_SECONDS, chunks_by_page, load_progress
+from etlcli.state.progress import CHUNKS_PER_PAGE, PROGRESS_SECONDS, chunks_by_page, load_progress
 from etlcli.state.watermark import dump_watermark, load_watermark
 
 if TYPE_CHECKING:
@@ -246,13 +246,18 @@ class DynamoDBState:
             if not answer.done:
                 raise newer(self._what("the progress", job), f"over {FORMAT}")
 
-    async def fetch_progress(self, job: str, run_id: str) -> frozenset[int]:
-        """The numbers of all chunks that were noted before this call."""
+    async def fetch_progress(self, job: str, run_id: str, among: range | None = None) -> frozenset[int]:
+        """The numbers of all chunks that were noted before this call; see the port."""
         if not await self._table.is_there():
             return frozenset()
-        pages = await self._table.query(hash_value(job), progress_entry(run_id))
+        if among is None:
+            pages = await self._table.query(hash_value(job), progress_entry(run_id))
+        else:
+            ends = (progress_entry(run_id, among[place] // CHUNKS_PER_PAGE) for place in (0, -1))
+            pages = await self._table.query(hash_value(job), between=tuple(ends))
         what = self._what("the progress", job)
-        return frozenset(number for page in pages for number in load_progress(page, what))
+        noted = frozenset(number for page in pages for number in load_progress(page, what))
+        return noted if among is None else noted.intersection(among)
 
     async def clear_progress(self, job: str, run_id: str) -> None:
         """Forget a run's progress; harmless where there is none."""

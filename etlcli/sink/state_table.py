@@ -126,11 +126,30 @@ class StateTable:
         return await self._call("GetItem", arguments, hurry_seconds)
 
     async def query(
-        self, job: str, prefix: str = "", *, limit: int | None = None, backwards: bool = False
+        self,
+        job: str,
+        prefix: str = "",
+        *,
+        between: tuple[str, ...] = (),
+        limit: int | None = None,
+        backwards: bool = False,
     ) -> list[Item]:
-        """Read the items of one hash value whose range value starts with a prefix, in order; at most ``limit``."""
-        condition = "#job = :job AND begins_with(#entry, :prefix)" if prefix else "#job = :job"
-        values = {"job": job, "prefix": prefix} if prefix else {"job": job}
+        """Read the items of one hash value, in order.
+
+        Args:
+            job: The hash value.
+            prefix: What the range values start with.
+            between: In its place: the first and the last range value that are wanted.
+            limit: At most so many items.
+            backwards: The last one first.
+        """
+        condition, values = "#job = :job", {"job": job}
+        if between:
+            condition += " AND #entry BETWEEN :first AND :last"
+            values |= {"first": between[0], "last": between[-1]}
+        elif prefix:
+            condition += " AND begins_with(#entry, :prefix)"
+            values["prefix"] = prefix
         arguments = {
             "KeyConditionExpression": condition,
             **_placeholders([condition], values),

@@ -45,7 +45,12 @@ class NullState:
         """Nobody has one."""
         return
 
-    async def fetch_progress(self, job: str, run_id: str) -> frozenset[int]:  # noqa: ARG002
+    async def fetch_progress(
+        self,
+        job: str,  # noqa: ARG002
+        run_id: str,  # noqa: ARG002
+        among: range | None = None,  # noqa: ARG002
+    ) -> frozenset[int]:
         """Nothing is known to be in the destination."""
         return frozenset()
 

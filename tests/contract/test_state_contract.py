@@ -6,6 +6,7 @@ The server is the embedded stack's, unless ``MOMENTO_ETL_TEST_DYNAMODB`` names a
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import secrets
@@ -570,6 +571,19 @@ def test_a_whole_page_is_small(house: House, table: str) -> None:
     within(house.store(table), lambda store: store.acknowledge(JOB, RUN, range(2000)))
     assert len(house.items(table)) == 2
     assert within(house.store(table), lambda store: store.fetch_progress(JOB, RUN)) == set(range(2000))
+
+
+async def _progress_among(among: range, store: StateStore) -> frozenset[int]:
+    return await store.fetch_progress(JOB, RUN, among)
+
+
+def test_progress_among_some_chunks_alone(house: House, table: str) -> None:
+    chunks = {0, 998, 999, 1000, 1999, 2000, 63_999, 64_000, 64_001, 127_999, 128_000}
+    within(house.store(table), lambda store: store.acknowledge(JOB, RUN, chunks))
+    within(house.store(table), lambda store: store.acknowledge(JOB, f"{RUN}~", [64_000]))  # of another run
+    for among in (range(64_000), range(64_000, 128_000), range(1, 1000), range(999, 1001), range(200_000, 200_001)):
+        ask = functools.partial(_progress_among, among)
+        assert within(house.store(table), ask) == chunks & set(among)
 
 
 # --- History

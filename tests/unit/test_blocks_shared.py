@@ -544,3 +544,21 @@ def test_a_block_stores_no_more_than_its_share(kept: int) -> None:
         await assert_exact(world, await driver.finish(planned.call), movies(600))
 
     bounded(scenario)
+
+
+def test_a_block_that_is_done_is_known_of_long_after_its_rows_have_expired() -> None:
+    rows = with_rejects(400)
+
+    async def scenario() -> None:
+        world = fake_world(rows, refuse=is_refused)
+        driver = Driver(world, spread=Spread(3, ranges=4))
+        planned = await driver.plan()
+        first, *others = planned.blocks
+        await driver.work(planned.call, first)
+        later = world.account.clock() + 3 * world.job.ttl_seconds
+        world.account.clock = lambda: later
+        for block in others:
+            await driver.work(planned.call, block)
+        await assert_exact(world, await driver.finish(planned.call), rows, refusing=True)
+
+    bounded(scenario)

@@ -167,9 +167,10 @@ class FakeState:
             item = await self._get(job, entry, of_any_format=False) or {"format": FORMAT, "chunks": set()}
             self._put(job, entry, {**item, "chunks": item["chunks"] | places})
 
-    async def fetch_progress(self, job: str, run_id: str) -> frozenset[int]:
+    async def fetch_progress(self, job: str, run_id: str, among: range | None = None) -> frozenset[int]:
         pages = await self._query(job, progress_entry(run_id))
-        return frozenset(number for page in pages for number in load_progress(page, f"the progress of {job}"))
+        noted = frozenset(number for page in pages for number in load_progress(page, f"the progress of {job}"))
+        return noted if among is None else noted.intersection(among)
 
     async def clear_progress(self, job: str, run_id: str) -> None:
         for page in await self._query(job, progress_entry(run_id)):
