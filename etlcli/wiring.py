@@ -52,15 +52,17 @@ def open_source(settings: Settings, counters: Counters) -> Source:
     return _source(settings, counters, CONNECT_PATIENCE)
 
 
-def open_cache(settings: Settings, name: str, counters: Counters) -> AbstractAsyncContextManager[MomentoCache]:
-    """Build the cache of that name; it is connected within its context.
+def open_cache(
+    settings: Settings, name: str, counters: Counters, *, pings: bool = True
+) -> AbstractAsyncContextManager[MomentoCache]:
+    """Build the cache of that name; it is connected within its context, and kept so by pings unless it may be frozen.
 
     Raises:
         ConfigError: The API key is malformed.
     """
     from etlcli.cache.momento import MomentoCache
 
-    return MomentoCache(momento_access(used(settings, "cache")), name, counters)
+    return MomentoCache(momento_access(used(settings, "cache")), name, counters, pings=pings)
 
 
 def open_sink(

@@ -83,7 +83,9 @@ class Container:
     async def cache(self, job: Job) -> Cache:
         """The cache of a job."""
         settings = self.settings(cache=True)
-        return await self._opened(("cache", job.cache), lambda: wiring.open_cache(settings, job.cache, self.counters))
+        return await self._opened(
+            ("cache", job.cache), lambda: wiring.open_cache(settings, job.cache, self.counters, pings=False)
+        )
 
     async def sink(self, job: Job, max_writes: int | None = None) -> Sink:
         """The destination table of a job, with a bound on write units a second."""

@@ -104,6 +104,7 @@ class MomentoCache:
         counters: Where calls, metered operations, throttles and retries are counted.
         retry: The waits, and the patience: seconds in which a call failed and no other got through either.
         call_seconds: The deadline of one call.
+        pings: Whether connections are kept alive by pings, which a process that may be frozen cannot do.
         clock: Seconds that never go back.
         sleep: Waits so many seconds.
 
@@ -119,6 +120,7 @@ class MomentoCache:
         retry: RetryPolicy = DEFAULT_POLICY,
         *,
         call_seconds: float = CALL_SECONDS,
+        pings: bool = True,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -129,6 +131,7 @@ class MomentoCache:
         self._counters = counters
         self._retry = retry
         self._call_seconds = call_seconds
+        self._pings = pings
         self._clock = clock
         self._sleep = sleep
         self._pace = Pace(clock)
@@ -149,12 +152,19 @@ class MomentoCache:
 
     async def __aenter__(self) -> Self:
         """Make the SDK's client, which belongs to the running event loop. It connects at its first call."""
-        configuration = Configurations.Laptop(
-            # The SDK's default keepalive and message sizes, which its with_client_timeout would drop.
-            StaticTransportStrategy(StaticGrpcConfiguration(deadline=timedelta(seconds=self._call_seconds))),
-            # None of the SDK's own immediate retries: ours back off, and every call is counted.
-            FixedCountRetryStrategy(max_attempts=0),
+        deadline = timedelta(seconds=self._call_seconds)
+        # The SDK's default keepalive and message sizes, which its with_client_timeout would drop; or, as its own Lambda
+        # configuration, none: a process that is frozen answers no ping. That one's deadline is too short for chunks.
+        grpc = (
+            StaticGrpcConfiguration(deadline=deadline)
+            if self._pings
+            else StaticGrpcConfiguration(
+                deadline=deadline, keepalive_permit_without_calls=False, keepalive_time=None, keepalive_timeout=None
+            )
         )
+        # None of the SDK's own immediate retries: ours back off, and every call is counted.
+        no_retries = FixedCountRetryStrategy(max_attempts=0)
+        configuration = Configurations.Laptop(StaticTransportStrategy(grpc), no_retries)
         self._client = CacheClientAsync(configuration, self._provider, timedelta(hours=1))
         return self
 
