@@ -53,6 +53,11 @@ class Container:
 
         return self._runner.run(main())
 
+    def close(self) -> None:
+        """End its event loop; Lambda ends the process instead."""
+        if self._runner is not None:
+            self._runner.close()
+
     def settings(self, *, source: bool = False, cache: bool = False, destination: bool = False) -> Settings:
         """The configuration, read once; with these halves of it given.
 
