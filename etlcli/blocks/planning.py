@@ -36,7 +36,7 @@ from etlcli.resuming.progress import ProgressKeeper
 from etlcli.resuming.rereading import whole_key
 from etlcli.resuming.unfinished import Unfinished, find_unfinished, progress_name, refused_name
 
-__all__ = ["ROWS_PER_RANGE", "Spread", "cut", "plan_run"]
+__all__ = ["ROWS_PER_RANGE", "Shares", "Spread", "count_blocks", "cut", "plan_run", "share_out"]
 
 ROWS_PER_RANGE = 50_000
 """About so many rows a range has, where nobody says how many ranges there are: some seconds of one reader's work."""
@@ -74,6 +74,41 @@ class Spread:
         return max(1, min(_MOST_RANGES, math.ceil((rows or 0) / ROWS_PER_RANGE)))
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What each call of a run may take, so that all that are at work at once stay under the job's bounds.
+
+    Attributes:
+        concurrency: So many blocks may be worked on at once.
+        cached_bytes: What one block may store in the cache before it has to be loaded.
+        kept_bytes: What one block may leave there once it is loaded.
+        max_writes: The most write units that one call may send in a second; None for as many as DynamoDB takes.
+    """
+
+    concurrency: int
+    cached_bytes: int
+    kept_bytes: int
+    max_writes: int | None
+
+
+def share_out(spread: Spread, blocks: int, room: int, max_writes: int | None) -> Shares:
+    """Decide how many blocks are worked on at once, and share out what there is: half of the room to those at work.
+
+    Args:
+        spread: How the run is to be spread.
+        blocks: How many blocks it has.
+        room: The bytes that the run may store in the cache.
+        max_writes: The most write units a second of all of it.
+    """
+    concurrency = _concurrency(spread, blocks, room, max_writes)
+    return Shares(
+        concurrency,
+        cached_bytes=room // (2 * concurrency),
+        kept_bytes=room // (2 * blocks),
+        max_writes=None if max_writes is None else max(1, max_writes // concurrency),
+    )
+
+
 def cut(edges: Sequence[tuple[str, ...] | None], first: int = 0, most: int = MOST_BLOCKS) -> list[Block]:
     """Group ranges that follow each other into blocks, about as many ranges each.
 
@@ -83,9 +118,18 @@ def cut(edges: Sequence[tuple[str, ...] | None], first: int = 0, most: int = MOS
         most: At most so many blocks.
     """
     ranges = len(edges) - 1
-    each = math.ceil(ranges / most)
+    each = _ranges_per_block(ranges, most)
     starts = range(0, ranges, each)
     return [Block(first + place, tuple(edges[start : start + each + 1])) for place, start in enumerate(starts)]
+
+
+def count_blocks(ranges: int, most: int = MOST_BLOCKS) -> int:
+    """How many blocks ``cut`` makes of so many ranges."""
+    return math.ceil(ranges / _ranges_per_block(ranges, most))
+
+
+def _ranges_per_block(ranges: int, most: int) -> int:
+    return math.ceil(ranges / most)
 
 
 async def plan_run(
@@ -165,18 +209,18 @@ async def plan_run(
             chronicle = Chronicle("run", job, state, report)
             chronicle.begin(plan.relation.columns)
             await chronicle.has_begun()
-            concurrency = _concurrency(spread, len(blocks), room, job.max_writes)
+            shares = share_out(spread, len(blocks), room, job.max_writes)
             return Planned(
                 RunCall(
                     run_id=manifest.run_id,
                     execution=execution,
                     progress=progress,
-                    cached_bytes=room // (2 * concurrency),
-                    kept_bytes=room // (2 * len(blocks)),
-                    max_writes=None if job.max_writes is None else max(1, job.max_writes // concurrency),
+                    cached_bytes=shares.cached_bytes,
+                    kept_bytes=shares.kept_bytes,
+                    max_writes=shares.max_writes,
                 ),
                 _to_do(blocks, found),
-                concurrency,
+                shares.concurrency,
                 sum(len(block.edges) - 1 for block in blocks),
                 resumed=found is not None,
             )

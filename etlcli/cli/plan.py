@@ -6,17 +6,20 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from etlcli.blocks.planning import Spread
 from etlcli.cli import options
 from etlcli.cli.execute import settle, single
 from etlcli.cli.jobs import jobs_to_run
 from etlcli.cli.output import Output, OutputFormat, StdoutError
+from etlcli.cli.plan_options import Concurrency, Exact, MomentoLimit, Ranges, Remote, Rows, WriteLimit
 from etlcli.cli.progress import shown
 from etlcli.cli.render_plan import plan_text, plans_text
+from etlcli.cli.render_remote import remote_text
 from etlcli.cli.running import Interrupted, interruptible, run_async
 from etlcli.config import (
     Choice,
@@ -28,17 +31,22 @@ from etlcli.config import (
     require,
     used,
 )
-from etlcli.errors import ConfigError, EtlError, TerminalError
+from etlcli.errors import ConfigError, EtlError, TerminalError, UsageError
 from etlcli.forecast import (
     DEFAULT_LIMITS,
     Forecast,
     Limits,
+    as_if,
     facts_of,
     make_bill,
+    make_remote_bill,
     price_sources,
     rehearse,
+    remote_facts,
+    remote_of,
     sum_of,
     timing_of,
+    work_of,
 )
 from etlcli.report import Report
 from etlcli.several import Ended, combine, failures_of, warnings_of
@@ -51,31 +59,6 @@ __all__ = ["plan", "plan_jobs"]
 
 # Of more jobs than these each has a line in the table, and no more.
 _SHOWN_WHOLE = 3
-
-Exact: TypeAlias = Annotated[
-    bool,
-    typer.Option("--exact", help="Read all rows, once, rather than a sample of them.", rich_help_panel="Forecast"),
-]
-MomentoLimit: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "--momento-limit",
-        metavar="N",
-        min=1,
-        help="Metered operations that Momento takes in a second. \\[default: 100, an account's on demand]",
-        rich_help_panel="Forecast",
-    ),
-]
-WriteLimit: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "--write-limit",
-        metavar="N",
-        min=1,
-        help="Write units that DynamoDB takes in a second. \\[default: 4000, a new table's on demand]",
-        rich_help_panel="Forecast",
-    ),
-]
 
 
 def plan(
@@ -97,6 +80,10 @@ def plan(
     exact: Exact = False,
     momento_limit: MomentoLimit = None,
     write_limit: WriteLimit = None,
+    rows: Rows = None,
+    remote: Remote = False,
+    concurrency: Concurrency = None,
+    ranges: Ranges = None,
     cache: options.Cache = None,
     destination: options.Destination = None,
     ttl: options.Ttl = None,
@@ -119,6 +106,7 @@ def plan(
       momento-etl plan --local --table movies
       momento-etl plan --table movies --exact --output json
       momento-etl plan --table movies --exact --momento-limit 1000
+      momento-etl plan --table movies --remote --concurrency 20
     """
     request = Request(
         tables=tuple(table or ()),
@@ -142,6 +130,11 @@ def plan(
         incremental=IncrementalFlags(since=since, full_refresh=full_refresh),
     )
     speaker = Output(output, quiet=quiet, verbose=verbose, log_file=log_file)
+    asks_how = [name for name, value in (("--concurrency", concurrency), ("--ranges", ranges)) if value is not None]
+    if asks_how and not remote:
+        raise UsageError(
+            f"{' and '.join(asks_how)} without --remote", hint="A run by one process has no ranges: add --remote."
+        )
     plan_jobs(
         "plan",
         speaker,
@@ -150,6 +143,8 @@ def plan(
         local=local,
         source_url=source_url,
         exact=exact,
+        spread=Spread(concurrency or Spread().concurrency, ranges) if remote else None,
+        rows=rows,
         limits=Limits(momento_limit or DEFAULT_LIMITS.momento_operations, write_limit or DEFAULT_LIMITS.write_units),
     )
 
@@ -163,6 +158,8 @@ def plan_jobs(
     local: bool,
     source_url: str | None = None,
     exact: bool = False,
+    spread: Spread | None = None,
+    rows: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> NoReturn:
     """Forecast the jobs of a request, show what each would do, print one object, and exit.
@@ -175,10 +172,12 @@ def plan_jobs(
         local: Whether the embedded stack takes the place of what is configured.
         source_url: The source that the command line names; None for the configured one.
         exact: Whether to read all rows.
+        spread: How a run by the Lambda functions is to be spread; None not to forecast that.
+        rows: As if there were so many rows; None for those that there are.
         limits: What the services take in a second.
     """
     started = time.monotonic()
-    planner = _Planner(command, output, limits, exact=exact)
+    planner = _Planner(command, output, _Wanted(limits, exact=exact, spread=spread, rows=rows))
     error: BaseException | None = None
     signal_number: int | None = None
     try:
@@ -243,6 +242,16 @@ def _has_destination(settings: Settings) -> bool:
     return settings.connects("destination") or settings.aws_config is not None
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be forecast; see ``plan_jobs``."""
+
+    limits: Limits
+    exact: bool
+    spread: Spread | None
+    rows: int | None
+
+
 class _Planner:
     """Forecasts jobs, one after the other, and shows each.
 
@@ -251,13 +260,12 @@ class _Planner:
         not_begun: The names of those to come.
     """
 
-    def __init__(self, command: str, output: Output, limits: Limits, *, exact: bool) -> None:
+    def __init__(self, command: str, output: Output, wanted: _Wanted) -> None:
         self.ended: list[Ended] = []
         self.not_begun: list[str] = []
         self._command = command
         self._output = output
-        self._limits = limits
-        self._exact = exact
+        self._wanted = wanted
         self._is_single = True
         self._shows_whole = True
         self._at_work: tuple[Report, float] | None = None
@@ -293,17 +301,19 @@ class _Planner:
         try:
             title = None if self._is_single else report.job
             async with shown(report, self._output, bars=("read",), title=title):
-                forecast = await _forecast(settings, choice, report, exact=self._exact)
+                forecast = await _forecast(settings, choice, report, exact=self._wanted.exact)
         except Exception as error:
             if task.cancelling():
                 # What broke while the job was torn down is no failure of its own: all is to end.
                 raise asyncio.CancelledError from error
             return single(error)
+        if self._wanted.rows is not None:
+            forecast = as_if(forecast, self._wanted.rows, choice.job.layout, choice.job.max_cached_bytes)
         counters, usage, manifest = report.counters, forecast.usage, report.manifest
         assert manifest is not None, "what was rehearsed to its end has one"
         if forecast.exact:
             counters.rows_rejected, counters.rows_dropped = usage.rows_rejected, usage.rows_dropped
-        limits = self._limits
+        limits = self._wanted.limits
         if choice.job.max_writes is not None:
             limits = replace(limits, write_units=min(limits.write_units, choice.job.max_writes))
         timing, bill = timing_of(forecast, limits), make_bill(forecast, settings.prices)
@@ -311,6 +321,8 @@ class _Planner:
         found["plan"] = facts_of(*about)
         if self._shows_whole:
             self._output.data(plan_text(*about))
+        if self._wanted.spread is not None:
+            found["plan"]["remote"] = self._remote(settings, choice, report, forecast, self._wanted.spread)
         if not forecast.checks_duplicates:
             report.warnings.append("rows that share a destination key are looked for with --exact only")
         verdict = forecast.verdict
@@ -320,6 +332,17 @@ class _Planner:
             return TerminalError(f"the run would fail: {verdict.message}", hint=verdict.hint)
         report.warnings.append(f"the run would probably fail: {verdict.message}")
         return None
+
+    def _remote(
+        self, settings: Settings, choice: Choice, report: Report, forecast: Forecast, spread: Spread
+    ) -> dict[str, Any]:
+        """Forecast a run by the Lambda functions, and show it."""
+        remote = remote_of(work_of(forecast), choice.job, spread, self._wanted.limits)
+        bill = make_remote_bill(remote, settings.prices)
+        if self._shows_whole:
+            self._output.data(remote_text(remote, bill, exact=forecast.exact))
+        report.warnings += [f"in AWS: {problem}" for problem in remote.problems]
+        return remote_facts(remote, bill, price_sources(settings))
 
     def _end(
         self, found: dict[str, Any], *, error: BaseException | None = None, signal_number: int | None = None

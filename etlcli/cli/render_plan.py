@@ -165,7 +165,9 @@ class _Words:
 
 def _head(job: Job, forecast: Forecast) -> Text:
     sample = forecast.sample
-    if not forecast.exact:
+    if not forecast.exact and forecast.usage.rows_extracted != sample.total:
+        basis = ("an estimate", "yellow bold"), f" for other rows than there are, from {sample.rows:,} of these"
+    elif not forecast.exact:
         basis = ("an estimate", "yellow bold"), f" from {sample.rows:,} rows (--exact reads all)"
     elif forecast.verdict is not None:
         basis = ("the run would fail", "red bold"), " (all rows were read)"

@@ -537,6 +537,26 @@ class PriceSettings:
         example="0.05",
         default=Decimal("0.05"),
     )
+    lambda_compute: Decimal = option(
+        Price(),
+        "A million GB-seconds of Lambda functions on arm64, in us-east-1 (aws.amazon.com/lambda/pricing, as quoted on"
+        " 2026-11-26: $0.0000133334 per GB-second); for plan --remote, as the next two.",
+        example="13.3334",
+        default=Decimal("13.3334"),
+    )
+    lambda_requests: Decimal = option(
+        Price(),
+        "A million calls of Lambda functions (the same page, as quoted on 2026-11-26).",
+        example="0.20",
+        default=Decimal("0.20"),
+    )
+    state_transitions: Decimal = option(
+        Price(),
+        "A thousand state transitions of Step Functions' standard workflows, in us-east-1"
+        " (aws.amazon.com/step-functions/pricing, as quoted on 2026-11-26).",
+        example="0.025",
+        default=Decimal("0.025"),
+    )
 
 
 def _section(name: str, settings: type, *, named: bool = False) -> Section:

@@ -11,30 +11,16 @@ from etlcli.cache.metering import METERED_BYTES
 from etlcli.config import PriceSettings, Settings
 from etlcli.config.schema import SECTIONS
 from etlcli.forecast.figures import Forecast
+from etlcli.forecast.limits import Limits
+from etlcli.forecast.remote import Remote
 
-__all__ = ["DEFAULT_LIMITS", "Bill", "Limits", "Timing", "make_bill", "price_sources", "timing_of"]
+__all__ = ["Bill", "RemoteBill", "Timing", "make_bill", "make_remote_bill", "price_sources", "timing_of"]
 
+_THOUSAND = 1_000
 _MILLION = 1_000_000
 _GIGABYTE = 2**30
 
 _QUOTED = re.compile(r"as quoted on (\d{4}-\d\d-\d\d)")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the services take in a second.
-
-    Attributes:
-        momento_operations: Metered operations. An account on demand starts with 100 (Momento's limits page).
-        write_units: DynamoDB's write units. A new on-demand table takes 4,000, and up to 40,000 once it has grown
-            (Developer Guide, "on-demand capacity mode", and the default table quota).
-    """
-
-    momento_operations: int = 100
-    write_units: int = 4000
-
-
-DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +79,46 @@ def timing_of(forecast: Forecast, limits: Limits) -> Timing:
 
 def make_bill(forecast: Forecast, prices: PriceSettings) -> Bill:
     """Reckon what a run costs: use times price, without free tiers."""
+    return _services(forecast.write_units, forecast.read_units, forecast.momento_operations, prices)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBill:
+    """What a run by the Lambda functions costs, in US dollars.
+
+    Attributes:
+        services: DynamoDB and Momento. The state table's own few units are left out.
+        lambda_compute: The functions' time.
+        lambda_requests: Their calls.
+        state_transitions: Step Functions' steps.
+    """
+
+    services: Bill
+    lambda_compute: Decimal
+    lambda_requests: Decimal
+    state_transitions: Decimal
+
+    @property
+    def total(self) -> Decimal:
+        """The sum."""
+        return self.services.total + self.lambda_compute + self.lambda_requests + self.state_transitions
+
+
+def make_remote_bill(remote: Remote, prices: PriceSettings) -> RemoteBill:
+    """Reckon what a run by the Lambda functions costs: use times price, without free tiers."""
+    return RemoteBill(
+        _services(remote.work.write_units, remote.work.read_units, remote.momento_operations, prices),
+        lambda_compute=prices.lambda_compute * Decimal(remote.gb_seconds) / _MILLION,
+        lambda_requests=prices.lambda_requests * remote.lambda_calls / _MILLION,
+        state_transitions=prices.state_transitions * remote.transitions / _THOUSAND,
+    )
+
+
+def _services(write_units: int, read_units: int, operations: int, prices: PriceSettings) -> Bill:
     return Bill(
-        dynamodb_write=prices.dynamodb_write * forecast.write_units / _MILLION,
-        dynamodb_read=prices.dynamodb_read * forecast.read_units / _MILLION,
-        momento_transfer=prices.momento_transfer * forecast.momento_operations * METERED_BYTES / _GIGABYTE,
+        dynamodb_write=prices.dynamodb_write * write_units / _MILLION,
+        dynamodb_read=prices.dynamodb_read * read_units / _MILLION,
+        momento_transfer=prices.momento_transfer * operations * METERED_BYTES / _GIGABYTE,
     )
 
 

@@ -7,11 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 from etlcli.encoding import hint_of
-from etlcli.forecast.bill import Bill, Timing
+from etlcli.forecast.bill import Bill, RemoteBill, Timing
 from etlcli.forecast.figures import Forecast
+from etlcli.forecast.remote import MEMORY_MB, Remote
 from etlcli.model import Job, Manifest
 
-__all__ = ["facts_of", "sum_of"]
+__all__ = ["facts_of", "remote_facts", "sum_of"]
 
 _MICRODOLLAR = Decimal("0.000001")
 
@@ -87,9 +88,62 @@ def facts_of(
             "dynamodb_write": _money(bill.dynamodb_write),
             "dynamodb_read": _money(bill.dynamodb_read),
             "momento_transfer": _money(bill.momento_transfer),
-            "prices": price_sources,
+            "prices": {name: source for name, source in price_sources.items() if hasattr(bill, name)},
         },
+        "remote": None,
         "would_fail": None if forecast.verdict is None else forecast.verdict._asdict(),
+    }
+
+
+def remote_facts(remote: Remote, bill: RemoteBill, price_sources: dict[str, str]) -> dict[str, Any]:
+    """Write down what a run by the Lambda functions would do.
+
+    Args:
+        remote: What is predicted.
+        bill: What it costs.
+        price_sources: Where each price comes from.
+    """
+    return {
+        "rows": remote.work.rows,
+        "ranges": remote.ranges,
+        "blocks": remote.blocks,
+        "concurrency": remote.concurrency,
+        "concurrency_asked": remote.asked.concurrency,
+        "concurrency_enough": remote.enough,
+        "rounds_per_block": remote.rounds,
+        "calls_per_block": remote.rounds + remote.loads,
+        "chunks": remote.chunks,
+        "call_cached_bytes": remote.shares.cached_bytes,
+        "momento_operations": remote.momento_operations,
+        "write_units": remote.work.write_units,
+        "lambda": {
+            "calls": remote.lambda_calls,
+            "memory_mb": MEMORY_MB,
+            "gb_seconds": round(remote.gb_seconds, 1),
+        },
+        "state_transitions": remote.transitions,
+        "time": {
+            "seconds": round(remote.seconds, 1),
+            "bounded_by": remote.bounded_by,
+            "block_seconds": round(remote.block_seconds, 1),
+            "functions_seconds": round(remote.functions_seconds, 1),
+            "momento_seconds": round(remote.momento_seconds, 1),
+            "momento_limit": remote.limits.momento_operations,
+            "write_seconds": round(remote.write_seconds, 1),
+            "write_limit": remote.limits.write_units,
+        },
+        "cost": {
+            "currency": "USD",
+            "total": _money(bill.total),
+            "dynamodb_write": _money(bill.services.dynamodb_write),
+            "dynamodb_read": _money(bill.services.dynamodb_read),
+            "momento_transfer": _money(bill.services.momento_transfer),
+            "lambda_compute": _money(bill.lambda_compute),
+            "lambda_requests": _money(bill.lambda_requests),
+            "state_transitions": _money(bill.state_transitions),
+            "prices": dict(price_sources),
+        },
+        "problems": remote.problems,
     }
 
 

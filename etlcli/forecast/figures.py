@@ -15,15 +15,29 @@ from etlcli.cache.rows import TARGET_ROWS
 from etlcli.cache.staging import LEDGER_PAGE_CHUNKS, REJECTS_PAGE
 from etlcli.model import Layout, Reject
 
-__all__ = ["Forecast", "Kind", "RejectTally", "RuleCount", "Sample", "Tally", "Usage", "Verdict", "scaled"]
+__all__ = [
+    "FULL_CHUNK_BYTES",
+    "Forecast",
+    "Kind",
+    "RejectTally",
+    "RuleCount",
+    "Sample",
+    "Tally",
+    "Usage",
+    "Verdict",
+    "as_if",
+    "ledger_read",
+    "ledger_use",
+    "scaled",
+]
 
 # Of each rule so many rows are kept as examples, and so much of each: a row can have 1,600 columns, or a gigabyte.
 _EXAMPLES = 3
 _EXAMPLE_COLUMNS = 50
 _EXAMPLE_CHARACTERS = 200
 
-# A chunk is closed with the batch that fills it: a little after its target.
-_FULL_BYTES = TARGET_STORED_BYTES * 13 // 12
+FULL_CHUNK_BYTES = TARGET_STORED_BYTES * 13 // 12
+"""What a full chunk stores: it is closed with the batch that fills it, a little after its target."""
 
 # What the ledger's pages take: a record of a chunk, with its keys' bounds, and what stands around the records.
 _RECORD_BYTES = 140
@@ -122,6 +136,8 @@ class Forecast:
         table_items: How many items DynamoDB says that it has; None where that is not known.
         fits_extract: Whether the chunks of an extraction alone stay under the bound on stored bytes.
         verdict: Why the run would fail; None where it would not.
+        splits: Whether many readers could share the rows: each has a place in one order.
+        table_rows: PostgreSQL's own estimate of the table's rows, whatever is taken of it; None where it has none.
     """
 
     exact: bool
@@ -134,6 +150,8 @@ class Forecast:
     table_items: int | None
     fits_extract: bool
     verdict: Verdict | None
+    splits: bool
+    table_rows: int | None
 
     @property
     def momento_calls(self) -> int:
@@ -187,7 +205,7 @@ def scaled(usage: Usage, sample: Sample, layout: Layout, max_cached_bytes: int) 
     rejected, dropped = round(usage.rows_rejected * factor), round(usage.rows_dropped * factor)
     loaded = sample.total - rejected - dropped
     if layout == "packed":
-        chunks = max(ceil(bytes_stored / _FULL_BYTES), ceil(bytes_encoded / MAX_ENCODED_BYTES))
+        chunks = max(ceil(bytes_stored / FULL_CHUNK_BYTES), ceil(bytes_encoded / MAX_ENCODED_BYTES))
         # Of an entry's last operation about half is used.
         moved = Tally(2 * chunks, 2 * bytes_stored // METERED_BYTES + chunks)
     else:
@@ -207,7 +225,7 @@ def scaled(usage: Usage, sample: Sample, layout: Layout, max_cached_bytes: int) 
         bytes_stored=bytes_stored,
         momento={
             "chunk": Tally(moved.calls + removed, moved.operations + removed),
-            "ledger": _ledger(chunks),
+            "ledger": ledger_use(chunks),
             # One of them only closes the list.
             "rejects": Tally(1 + ceil(rejected / REJECTS_PAGE), 1 + round((rejects.operations - 1) * factor)),
             "run": usage.momento["run"],
@@ -217,10 +235,40 @@ def scaled(usage: Usage, sample: Sample, layout: Layout, max_cached_bytes: int) 
     )
 
 
-def _ledger(chunks: int) -> Tally:
+def ledger_use(chunks: int) -> Tally:
     """Reckon what the ledger's pages take: each is written again with every chunk that it gets."""
     sizes = (_PAGE_BYTES + _RECORD_BYTES * (number % LEDGER_PAGE_CHUNKS + 1) for number in range(chunks))
     return Tally(chunks, sum(map(metered, sizes)))
+
+
+def ledger_read(chunks: int) -> int:
+    """Reckon the metered operations of fetching every page of a ledger of so many chunks."""
+    full, rest = divmod(chunks, LEDGER_PAGE_CHUNKS)
+    pages = [LEDGER_PAGE_CHUNKS] * full + ([rest] if rest else [])
+    return sum(metered(_PAGE_BYTES + _RECORD_BYTES * page) for page in pages)
+
+
+def as_if(forecast: Forecast, rows: int, layout: Layout, max_cached_bytes: int) -> Forecast:
+    """Make of a forecast that of so many rows of the same kind.
+
+    Args:
+        forecast: Over the rows that there are.
+        rows: How many there should be.
+        layout: The job's.
+        max_cached_bytes: The job's bound on stored bytes.
+    """
+    sample = Sample(forecast.usage.rows_extracted, is_whole=False, total=rows)
+    usage = scaled(forecast.usage, sample, layout, max_cached_bytes)
+    factor = usage.rows_extracted / max(1, forecast.usage.rows_extracted)
+    return replace(
+        forecast,
+        exact=False,
+        usage=usage,
+        rejects=tuple(count._replace(rows=round(count.rows * factor)) for count in forecast.rejects),
+        read_units=round(forecast.read_units * factor),
+        fits_extract=usage.bytes_stored <= max_cached_bytes,
+        table_rows=usage.rows_extracted,
+    )
 
 
 def _shortened(reject: Reject) -> Reject:

@@ -34,6 +34,7 @@ class RehearsedSource:
     Attributes:
         sample: Which rows were read.
         checks_duplicates: Whether PostgreSQL was asked for rows that share a key, where it had to be.
+        relation: What it said of the selection; None before it was asked.
     """
 
     def __init__(self, source: Source, counters: Counters, *, exact: bool) -> None:
@@ -42,6 +43,7 @@ class RehearsedSource:
         self._exact = exact
         self.sample = Sample(0, is_whole=True, total=0)
         self.checks_duplicates = True
+        self.relation: Relation | None = None
 
     @property
     def description(self) -> str:
@@ -73,7 +75,7 @@ class _Watched:
 
     async def describe(self, selection: Selection) -> Relation:
         self._counters.stage = "planning"
-        relation = await self._snapshot.describe(selection)
+        relation = self._source.relation = await self._snapshot.describe(selection)
         # What holds its rows itself: PostgreSQL takes no samples of views and foreign tables.
         self._can_be_sampled = relation.name is not None and relation.stored_bytes is not None
         return relation

@@ -12,6 +12,7 @@ from etlcli.forecast.figures import Forecast, RejectTally, Usage, Verdict, scale
 from etlcli.forecast.reading import RehearsedSource
 from etlcli.forecast.stand_ins import RehearsedCache, RehearsedSink, RehearsedState
 from etlcli.model import CREATE_DEFAULTS, Job
+from etlcli.plan import make_plan
 from etlcli.ports import Cache, Sink, Source, StateStore
 from etlcli.report import Report
 
@@ -73,6 +74,8 @@ async def rehearse(
     sample = reading.sample
     usage = scaled(_usage(rehearsed, staged, table), sample, job.layout, job.max_cached_bytes)
     known = await table.estimate()
+    relation = reading.relation
+    assert relation is not None, "a run that came so far has described what it reads"
     return Forecast(
         exact=sample.is_whole,
         sample=sample,
@@ -85,6 +88,8 @@ async def rehearse(
         table_items=None if known is None else known[0],
         fits_extract=usage.bytes_stored <= job.max_cached_bytes,
         verdict=verdict or _too_many_rejects(job, usage),
+        splits=make_plan(job, relation, source.description, recipe).resumes,
+        table_rows=relation.estimated_rows,
     )
 
 

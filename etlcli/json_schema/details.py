@@ -98,6 +98,47 @@ VERIFICATION = closed(
 _ROWS = closed(dict.fromkeys(("extracted", "loaded", "rejected", "dropped"), INTEGER))
 _COSTS = dict.fromkeys(("total", "dynamodb_write", "dynamodb_read", "momento_transfer"), NUMBER)
 
+_REMOTE = described(
+    closed(
+        {
+            **dict.fromkeys(("rows", "ranges", "blocks"), INTEGER),
+            "concurrency": described(INTEGER, "Blocks that are worked on at once."),
+            "concurrency_asked": INTEGER,
+            "concurrency_enough": described(INTEGER, "So many keep the service busy that the run waits for."),
+            "rounds_per_block": described(INTEGER, "A call of FromDbToCache and one of FromCacheToDynamoDb."),
+            "calls_per_block": INTEGER,
+            "chunks": INTEGER,
+            "call_cached_bytes": INTEGER,
+            "momento_operations": INTEGER,
+            "write_units": INTEGER,
+            "lambda": closed({"calls": INTEGER, "memory_mb": INTEGER, "gb_seconds": NUMBER}),
+            "state_transitions": INTEGER,
+            "time": closed(
+                {
+                    "seconds": _SECONDS,
+                    "bounded_by": one_of("functions", "momento", "dynamodb"),
+                    "block_seconds": _SECONDS,
+                    "functions_seconds": _SECONDS,
+                    "momento_seconds": _SECONDS,
+                    "momento_limit": INTEGER,
+                    "write_seconds": _SECONDS,
+                    "write_limit": INTEGER,
+                }
+            ),
+            "cost": closed(
+                {
+                    "currency": {"const": "USD"},
+                    **_COSTS,
+                    **dict.fromkeys(("lambda_compute", "lambda_requests", "state_transitions"), NUMBER),
+                    "prices": map_of(STRING),
+                }
+            ),
+            "problems": array_of(STRING),
+        }
+    ),
+    "What a run by the Lambda functions would do; null without --remote.",
+)
+
 PLAN = closed(
     {
         "exact": described(BOOLEAN, "Whether every row was read; else all figures are estimates."),
@@ -156,6 +197,7 @@ PLAN = closed(
             }
         ),
         "cost": closed({"currency": {"const": "USD"}, **_COSTS, "prices": map_of(STRING)}),
+        "remote": or_null(_REMOTE),
         "would_fail": or_null(closed({"message": STRING, "hint": or_null(STRING)})),
     }
 )

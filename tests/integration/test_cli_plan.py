@@ -235,6 +235,28 @@ def test_limits_and_prices(command_line: CommandLine, unique: str) -> None:
     command_line.fails("plan", *wanted, "--write-limit", "many", code=2)
 
 
+@pytest.mark.usefixtures("measures")
+def test_what_the_functions_would_do(command_line: CommandLine, unique: str) -> None:
+    wanted = ("--table", "measures", "--cache", unique, "--destination", unique, "--exact")
+    assert plan(command_line, *wanted, code=3)["plan"]["remote"] is None
+    found = plan(command_line, *wanted, "--remote", "--ranges", "6", "--concurrency", "4", code=3)["plan"]
+    remote = found["remote"]
+    assert (remote["ranges"], remote["blocks"], remote["concurrency"]) == (6, 6, 4)
+    assert remote["rows"] == found["rows"]["extracted"]
+    assert remote["write_units"] == found["destination"]["write_units"]
+    assert remote["lambda"]["calls"] == 2 + 6 * remote["calls_per_block"]
+    parts = [name for name in remote["cost"] if name not in ("currency", "total", "prices")]
+    assert remote["cost"]["total"] == pytest.approx(sum(remote["cost"][name] for name in parts), abs=1e-5)
+    assert remote["cost"]["prices"].keys() == set(parts)
+    shown = command_line("plan", *wanted, "--remote", "--rows", "1000000000", "--write-limit", "100").out
+    assert "an estimate for other rows than there are" in shown
+    assert re.search(r"^ranges +20,000 ", shown, re.MULTILINE), shown
+    assert re.search(r"^time +113.4 days", shown, re.MULTILINE), shown
+    failed = command_line.fails("plan", *wanted, "--concurrency", "4", code=2)
+    assert "--concurrency without --remote" in str(failed)
+    command_line.fails("plan", *wanted, "--remote", "--concurrency", "0", code=2)
+
+
 def test_incremental_runs_and_drift(command_line: CommandLine, schema: Schema, unique: str) -> None:
     schema.execute(
         "create table events (id integer primary key, at integer);"

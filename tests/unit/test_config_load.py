@@ -298,6 +298,9 @@ def test_unknown_keys_come_with_the_list_of_keys(load: Loader) -> None:
         ("prices", "dynamodb_write", "1.25", Decimal("1.25")),
         ("prices", "dynamodb_read", "0", Decimal(0)),
         ("prices", "momento_transfer", "0.5", Decimal("0.5")),
+        ("prices", "lambda_compute", "16.67", Decimal("16.67")),
+        ("prices", "lambda_requests", "0", Decimal(0)),
+        ("prices", "state_transitions", "0.0279", Decimal("0.0279")),
     ],
 )
 def test_a_variable_for_every_scalar_option(load: Loader, section: str, key: str, text: str, value: object) -> None:
@@ -310,7 +313,7 @@ def test_a_variable_for_every_scalar_option(load: Loader, section: str, key: str
 
 def test_no_scalar_option_is_left_out_above() -> None:
     reachable = [option for section in SECTIONS.values() for option in section.options.values() if option.environment]
-    assert len(reachable) == 22
+    assert len(reachable) == 25
     assert all(option.kind.scalar for option in reachable)
     assert not SECTIONS["tables"].options["where"].environment
 

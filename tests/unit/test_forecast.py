@@ -459,7 +459,10 @@ def test_money_is_use_times_price() -> None:
 
 def test_prices_say_where_they_come_from(tmp_path: Path) -> None:
     assert price_sources(SETTINGS)["dynamodb_write"].startswith("default, as of 20")
-    assert set(price_sources(SETTINGS)) == {"dynamodb_write", "dynamodb_read", "momento_transfer"}
+    assert set(price_sources(SETTINGS)) == {
+        *("dynamodb_write", "dynamodb_read", "momento_transfer"),
+        *("lambda_compute", "lambda_requests", "state_transitions"),
+    }
     (tmp_path / "momento-etl.toml").write_text("[prices]\nmomento_transfer = 0.5\n", encoding="utf-8")
     sources = price_sources(load_settings(environ={}, folder=tmp_path))
     assert "momento-etl.toml" in sources["momento_transfer"]
@@ -564,6 +567,9 @@ def test_facts_are_json() -> None:
     assert orjson.loads(orjson.dumps(facts)) == facts
     assert facts["rejects"][0]["rows"] == facts["rows"]["rejected"] == 9
     assert len(facts["rejects"][0]["examples"]) == 3
+    # Of a run by one process, prices of what it does not use say nothing.
+    assert facts["cost"]["prices"].keys() == {"dynamodb_write", "dynamodb_read", "momento_transfer"}
+    assert facts["remote"] is None
 
 
 def test_a_stand_in_gives_back_what_a_run_reads() -> None:
