@@ -132,6 +132,20 @@ class ChunkError(CacheError):
     """A chunk is missing, expired or damaged."""
 
 
+class LostChunk(ChunkError):  # noqa: N818  read as a state of a chunk
+    """A chunk is not in the cache any more.
+
+    Args:
+        message: As for every error.
+        hint: The same.
+        has_expired: Whether its time was up.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, has_expired: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.has_expired = has_expired
+
+
 class SinkError(TerminalError):
     """DynamoDB refused, or its table is not as it should be."""
 

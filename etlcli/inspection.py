@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import orjson
 
 from etlcli.cache.documents import UnreadableError
+from etlcli.cache.shelf import each
 from etlcli.cache.staging import Staging
-from etlcli.errors import CacheError, ChunkError
+from etlcli.errors import CacheError, ChunkError, LostChunk
 from etlcli.model import ChunkRecord, Manifest, Reject
 from etlcli.ports import Cache
 
-__all__ = ["Inspection", "Item", "RunView", "check_chunks", "find_row", "inspect_job", "list_rejects"]
+__all__ = [
+    "Checked",
+    "ChunkState",
+    "Finding",
+    "Inspection",
+    "Item",
+    "RunView",
+    "check_chunks",
+    "chunk_states",
+    "find_row",
+    "findings_text",
+    "inspect_job",
+    "list_rejects",
+]
 
 Item: TypeAlias = dict[str, Any]
 """An item as DynamoDB JSON: attribute name to ``{"S": "..."}`` and the like."""
+
+ChunkState: TypeAlias = Literal["stored", "freed", "expired", "missing", "damaged"]
+"""What became of a chunk. ``freed``: removed once it was loaded. ``missing``: gone though its time is not up."""
+
+_CHECKED_AT_ONCE = 1_000
+_FINDINGS_TOLD = 5
+# Whoever only looks does not ask for a thousand chunks that are gone.
+_SAMPLE_CHUNKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +70,7 @@ class Inspection:
         job: The job's name.
         cache: The cache's name.
         runs: The runs that the cache still knows, the newest first.
-        sample: The first rows of the current run; empty where there is none, or its first chunk is gone.
+        sample: The first rows of the current run; empty where there is none, or its first chunks are gone.
         damages: What cannot be read, and so is not among the runs.
         is_lost: Whether that keeps the current run from being known.
     """
@@ -61,6 +86,34 @@ class Inspection:
     def current(self) -> RunView | None:
         """The newest complete extraction."""
         return next((run for run in self.runs if run.current), None)
+
+
+class Finding(NamedTuple):
+    """What is wrong with a chunk.
+
+    Attributes:
+        number: The chunk.
+        state: ``expired``, ``missing`` or ``damaged``.
+        message: The same in words.
+    """
+
+    number: int
+    state: ChunkState
+    message: str
+
+
+class Checked(NamedTuple):
+    """A run whose chunks the cache was asked for.
+
+    Attributes:
+        run: The run.
+        wrong: What is wrong with it, in order.
+        freed: Chunks that are gone because they were removed once they had been loaded.
+    """
+
+    run: RunView
+    wrong: list[Finding]
+    freed: frozenset[int]
 
 
 async def inspect_job(job: str, cache: Cache, *, sample_rows: int = 5) -> Inspection:
@@ -141,24 +194,78 @@ async def list_rejects(job: str, cache: Cache, run_id: str | None = None) -> tup
     return run, rejects + await staging.fetch_rejects(run.manifest, "load")
 
 
-async def check_chunks(job: str, cache: Cache, run_id: str | None = None) -> tuple[RunView, list[str]]:
+async def check_chunks(job: str, cache: Cache, run_id: str | None = None) -> Checked:
     """Ask the cache for every chunk of a run, and check each.
-
-    Returns:
-        The run, and what is wrong with it, a line a chunk.
 
     Raises:
         CacheError: There is no such run.
     """
     staging = Staging(cache, job)
     run = await _whole(staging, run_id)
-    wrong = []
-    for record in run.chunks:
-        try:
-            await staging.fetch_chunk(run.manifest, record)
-        except ChunkError as error:
-            wrong.append(error.message)
-    return run, wrong
+    # A chunk of the rows layout is hundreds of calls by itself.
+    at_once = 1 if run.manifest.layout == "rows" else _CHECKED_AT_ONCE
+    findings: list[Finding] = []
+    for first in range(0, len(run.chunks), at_once):
+        records = run.chunks[first : first + at_once]
+        found = await each(partial(_finding, staging, run.manifest, record) for record in records)
+        findings += [finding for finding in found if finding is not None]
+    missing = frozenset(finding.number for finding in findings if finding.state == "missing")
+    # Which ones were freed is noted nowhere, how many is: as long as no more are missing, nothing is lost.
+    freed = missing if len(missing) <= run.manifest.chunks_freed else frozenset[int]()
+    return Checked(run, [finding for finding in findings if finding.number not in freed], freed)
+
+
+def chunk_states(run: RunView, checked: Checked | None = None) -> list[ChunkState]:
+    """Tell the state of each chunk of a run.
+
+    Args:
+        run: The run.
+        checked: What asking for each has told; None to go by the ledger and the clock. Then so many as were freed are
+            taken to be the first ones, which is the order in which they are loaded.
+    """
+    if checked is not None:
+        states: dict[int, ChunkState] = dict.fromkeys(checked.freed, "freed")
+        states |= {finding.number: finding.state for finding in checked.wrong}
+        return [states.get(record.number, "stored") for record in run.chunks]
+    now = time.time()
+    return [
+        "expired"
+        if record.stored_at + run.manifest.ttl_seconds <= now
+        else "freed"
+        if place < run.manifest.chunks_freed
+        else "stored"
+        for place, record in enumerate(run.chunks)
+    ]
+
+
+def findings_text(wrong: list[Finding]) -> str:
+    """Tell what is wrong: a line for each of the first chunks, and the numbers of all others in one."""
+    lines = [finding.message for finding in wrong[:_FINDINGS_TOLD]]
+    rest = [finding.number for finding in wrong[_FINDINGS_TOLD:]]
+    if rest:
+        chunks = "chunk" if len(rest) == 1 else "chunks"
+        lines.append(f"and {len(rest):,} more like these: {chunks} {_stretches(rest)}")
+    return "\n".join(lines)
+
+
+def _stretches(numbers: Iterable[int]) -> str:
+    """Write sorted numbers: ``7, 12 to 40``."""
+    found = list(numbers)
+    starts = [found[0], *(after for before, after in pairwise(found) if after != before + 1)]
+    ends = [*(before for before, after in pairwise(found) if after != before + 1), found[-1]]
+    return ", ".join(
+        f"{start}" if start == end else f"{start} to {end}" for start, end in zip(starts, ends, strict=True)
+    )
+
+
+async def _finding(staging: Staging, manifest: Manifest, record: ChunkRecord) -> Finding | None:
+    try:
+        await staging.fetch_chunk(manifest, record)
+    except ChunkError as error:
+        if not isinstance(error, LostChunk):
+            return Finding(record.number, "damaged", error.message)
+        return Finding(record.number, "expired" if error.has_expired else "missing", error.message)
+    return None
 
 
 async def _chosen(staging: Staging, run_id: str | None) -> RunView:
@@ -210,12 +317,13 @@ async def _view(staging: Staging, run_id: str, current: str | None) -> RunView |
 
 
 async def _sample(staging: Staging, run: RunView, rows: int) -> tuple[Item, ...]:
-    for record in run.chunks:
-        if not record.rows:
-            continue
+    there = [
+        record for record, state in zip(run.chunks, chunk_states(run), strict=True) if record.rows and state == "stored"
+    ]
+    for record in there[:_SAMPLE_CHUNKS]:
         try:
             lines = await staging.fetch_chunk(run.manifest, record)
         except ChunkError:
-            continue  # freed or expired: the chunk map says so
+            continue
         return tuple(orjson.loads(line) for line in lines[:rows])
     return ()

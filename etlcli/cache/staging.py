@@ -28,7 +28,7 @@ from etlcli.cache import documents
 from etlcli.cache.packed import Packed, unpack
 from etlcli.cache.rows import PACKED_HINT, RowsChunk, restore
 from etlcli.cache.shelf import Shelf, each
-from etlcli.errors import CacheError, ChunkError, TooLarge
+from etlcli.errors import CacheError, ChunkError, LostChunk, TooLarge
 from etlcli.model import ChunkRecord, Manifest, Reject
 from etlcli.ports import Cache
 from etlcli.retry import RetryPolicy
@@ -158,15 +158,13 @@ class Staging:
         else:
             await self._shelf.remove(key, record.parts)
 
-    def _missing(self, manifest: Manifest, record: ChunkRecord, what: str) -> ChunkError:
+    def _missing(self, manifest: Manifest, record: ChunkRecord, what: str) -> LostChunk:
         what = f"{what} is not in cache {self._cache.name!r} any more"
         if record.stored_at + manifest.ttl_seconds <= time.time():
-            return ChunkError(
-                f"{what}: it has expired", hint=f"{_EXTRACT_AGAIN} A longer --ttl keeps chunks for longer."
-            )
-        return ChunkError(
-            f"{what}, though its time is not up: the cache was flushed, or the account is full", hint=_EXTRACT_AGAIN
-        )
+            hint = f"{_EXTRACT_AGAIN} A longer --ttl keeps chunks for longer."
+            return LostChunk(f"{what}: it has expired", hint=hint, has_expired=True)
+        what = f"{what}, though its time is not up: the cache was flushed, or the account is full"
+        return LostChunk(what, hint=_EXTRACT_AGAIN, has_expired=False)
 
     # Ledger
 
@@ -213,10 +211,14 @@ class Staging:
             CacheError: A page is damaged.
         """
         if manifest.status == "complete":
-            found = [await self._fetch_ledger_page(manifest.run_id, page) for page, _ in _pages_of(manifest)]
+            found = await each(
+                partial(self._fetch_ledger_page, manifest.run_id, page) for page, _ in _pages_of(manifest)
+            )
             return [record for page in found if page is not None for record in page]
-        numbers = range(max(1, manifest.blocks))
-        return [record for number in numbers for record in await self.fetch_block_chunks(manifest, number)]
+        blocks = await each(
+            partial(self.fetch_block_chunks, manifest, number) for number in range(max(1, manifest.blocks))
+        )
+        return [record for block in blocks for record in block]
 
     async def fetch_block_chunks(self, manifest: Manifest, block: int) -> list[ChunkRecord]:
         """Fetch what the ledger names so far of a block of a run, in order; of a run without blocks, of block 0.

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from etlcli.cli.output import visible
 
-__all__ = ["Facts", "item_values", "plain_table"]
+__all__ = ["Facts", "item_values", "plain_table", "shortened"]
 
 
 def plain_table(title: str | None) -> Table:
@@ -41,6 +42,11 @@ def item_values(kind: str, content: Any) -> str:
             return "true" if content else "false"
         case _:
             return visible(str(content))
+
+
+def shortened(text: str, width: int) -> str:
+    """Cut a text that is longer than so many cells of the screen."""
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1).rstrip()}…"
 
 
 class Facts:

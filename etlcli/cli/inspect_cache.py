@@ -11,12 +11,22 @@ import typer
 from etlcli.cli import complete, options
 from etlcli.cli.execute import answer, settle
 from etlcli.cli.output import Output, OutputFormat
-from etlcli.cli.render import inspection_text, item_table, rejects_table
+from etlcli.cli.render import item_table, rejects_table
+from etlcli.cli.render_inspection import checked_text, inspection_text
 from etlcli.cli.running import run_async
 from etlcli.config import JobFlags, Settings, resolve_job
 from etlcli.encoding import hint_of
 from etlcli.errors import CacheError, UsageError
-from etlcli.inspection import Inspection, RunView, check_chunks, find_row, inspect_job, list_rejects
+from etlcli.inspection import (
+    Checked,
+    Inspection,
+    RunView,
+    check_chunks,
+    find_row,
+    findings_text,
+    inspect_job,
+    list_rejects,
+)
 from etlcli.model import Job
 from etlcli.ports import Cache
 from etlcli.report import Report
@@ -90,9 +100,10 @@ def _all(ask: _Ask, job: Job, run_id: str | None, report: Report, speaker: Outpu
                 hint="Without --run-id, this command lists the runs that it holds.",
             )
         inspection = replace(inspection, runs=(found,), sample=inspection.sample if found.current else ())
-    shown = inspection.current or (inspection.runs[0] if run_id is not None else None)
-    report.run_id = shown.manifest.run_id if shown else None
-    speaker.data(inspection_text(inspection, shown))
+    told = inspection.current or (inspection.runs[0] if run_id is not None else None)
+    report.run_id = told.manifest.run_id if told else None
+    # Where none is complete yet, the one under way is what there is to see.
+    speaker.data(inspection_text(inspection, told or next(iter(inspection.runs), None)))
     if inspection.is_lost and run_id is None:
         raise CacheError(
             "\n".join(inspection.damages), hint=f"Run again: momento-etl run --table {options.quoted(job.name)}"
@@ -135,12 +146,13 @@ def _rejects(ask: _Ask, job: Job, run_id: str | None, report: Report, speaker: O
 
 
 def _check(ask: _Ask, job: Job, run_id: str | None, report: Report, speaker: Output) -> dict[str, Any]:
-    run, wrong = ask(lambda cache: check_chunks(job.name, cache, run_id))
+    checked: Checked = ask(lambda cache: check_chunks(job.name, cache, run_id))
+    run = checked.run
     report.run_id = run.manifest.run_id
-    if wrong:
-        raise CacheError("\n".join(wrong), hint=f"Run again: momento-etl run --table {options.quoted(job.name)}")
-    chunks = "1 chunk" if len(run.chunks) == 1 else f"each of {len(run.chunks):,} chunks"
-    speaker.data(f"Run {run.manifest.run_id}: {chunks} there, and undamaged.")
+    speaker.data(checked_text(checked))
+    if checked.wrong:
+        again = f"Run again: momento-etl run --table {options.quoted(job.name)}"
+        raise CacheError(findings_text(checked.wrong), hint=again)
     return {"run": _run(run, chunks=False), "chunks_checked": len(run.chunks)}
 
 

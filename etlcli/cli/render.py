@@ -1,4 +1,4 @@
-"""What people see of a summary and of a cache: lines and tables, at any width, with or without colour."""
+"""What people see of a summary, of past runs and of what is kept: lines and tables, at any width."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from etlcli.cli.blocks import Facts, item_values, plain_table
+from etlcli.cli.blocks import Facts, item_values, plain_table, shortened
 from etlcli.cli.output import visible
 from etlcli.cli.render_differences import difference_count, differences_text
 from etlcli.config import format_duration
 from etlcli.encoding import hint_of
 from etlcli.incremental import TIMES
-from etlcli.inspection import Inspection, Item, RunView
+from etlcli.inspection import Item, RunView
 from etlcli.job_state import JobState
-from etlcli.model import Key, Reject, WatermarkMove
+from etlcli.model import Reject, WatermarkMove
 from etlcli.report import Report
 from etlcli.state import LeaseRecord, RunRecord
 from etlcli.verification.findings import Verification
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = [
     "age",
     "history_table",
-    "inspection_text",
     "item_table",
     "job_line",
     "job_state_text",
@@ -40,6 +38,7 @@ __all__ = [
     "parts_table",
     "past_run_text",
     "rejects_table",
+    "roughly",
     "size",
     "summary_text",
 ]
@@ -177,35 +176,6 @@ def jobs_text(summary: dict[str, Any]) -> RenderableType:
     return Group(Text(), head, table, Text())
 
 
-def inspection_text(inspection: Inspection, shown: RunView | None) -> RenderableType:
-    """Render what the cache holds of a job, and one of its runs more closely."""
-    if not inspection.runs:
-        return Text(visible(f"Cache {inspection.cache} holds no run of {inspection.job}."))
-    runs = plain_table(f"Runs of {inspection.job} in cache {inspection.cache}")
-    runs.add_column("run", no_wrap=True)
-    runs.add_column("state", no_wrap=True)
-    for name in ("rows", "chunks", "stored", "age", "left"):
-        runs.add_column(name, justify="right", no_wrap=True)
-    for run in inspection.runs:
-        runs.add_row(
-            run.manifest.run_id,
-            _state(run),
-            f"{sum(chunk.rows for chunk in run.chunks):,}",
-            f"{len(run.chunks):,}",
-            size(sum(chunk.bytes_stored for chunk in run.chunks)),
-            age(run.manifest.started_at),
-            _left(run),
-        )
-    parts: list[RenderableType] = [runs]
-    if shown is not None:
-        parts += [Text(), Text(f"Run {shown.manifest.run_id}", style="bold"), _facts(shown)]
-        if shown.chunks:
-            parts += [Text(), _chunk_table(shown)]
-        if inspection.sample and shown.current:
-            parts += [Text(), Text("First rows", style="bold"), _Sample(inspection.sample, shown.manifest.key)]
-    return Group(*parts)
-
-
 def item_table(item: Item, run: RunView) -> RenderableType:
     """Render one row: attribute, type, value, and the column's PostgreSQL type."""
     types = {column.name: column.type.name for column in run.manifest.columns}
@@ -233,7 +203,7 @@ def rejects_table(rejects: Sequence[Reject], total: int, row_width: int = 2 * _V
     table.add_column("row", overflow="fold")
     for reject in rejects:
         row = ", ".join(f"{name}={value}" for name, value in reject.row.items())
-        table.add_row(reject.rule, visible(reject.message), visible(_short(row, row_width)))
+        table.add_row(reject.rule, visible(reject.message), visible(shortened(row, row_width)))
     rules: dict[str, list[str]] = {}
     for rule in dict.fromkeys(reject.rule for reject in rejects):
         if hint := hint_of(rule):
@@ -352,49 +322,15 @@ def size(count: int) -> str:
 def age(moment: float) -> str:
     """Write how long ago a moment (seconds since 1970) was: ``12s``, ``5m``, ``3h``."""
     seconds = max(0, int(time.time() - moment))
-    return _roughly(seconds)
+    return roughly(seconds)
 
 
-def _roughly(seconds: int) -> str:
+def roughly(seconds: int) -> str:
+    """Write a time in its largest unit: ``119s``, ``79m``, ``3h``, ``2d``."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length}{unit}"
     return f"{seconds}s"
-
-
-class _Sample:
-    """Rows of a run: as many columns as fit whole into the width, the key's first."""
-
-    def __init__(self, items: Sequence[Item], key: Key) -> None:
-        self._items = items
-        names = [attribute.name for attribute in key.attributes]
-        self._names = list(dict.fromkeys([*names, *(name for item in items for name in item)]))
-        self._keys = len(names)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shown = self._keys
-        while shown < len(self._names):
-            wider = self._table(self._names[: shown + 1])
-            if console.measure(wider, options=options.update(width=10_000)).maximum > options.max_width:
-                break
-            shown += 1
-        yield self._table(self._names[:shown])
-        if shown < len(self._names):
-            rest = len(self._names) - shown
-            more = "1 more attribute" if rest == 1 else f"{rest} more attributes"
-            yield Text(f"and {more} (--row KEY shows a row whole)", style="dim italic")
-
-    def _table(self, names: Sequence[str]) -> Table:
-        table = plain_table(None)
-        for name in names:
-            kinds = {kind for item in self._items if name in item for kind in item[name]}
-            # Only a key that is wider than the screen by itself is ever cut: whatever else does not fit is left out.
-            table.add_column(
-                visible(name), justify="right" if kinds == {"N"} else "left", no_wrap=True, overflow="ellipsis"
-            )
-        for item in self._items:
-            table.add_row(*(_cell(item.get(name)) for name in names))
-        return table
 
 
 class _History:
@@ -487,14 +423,6 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def _cell(value: Item | None) -> Text:
-    if value is None:
-        return Text("-", style="dim")
-    kind, content = next(iter(value.items()))
-    text = item_values(kind, content)
-    return Text(text if kind == "N" else _short(text, _VALUE_WIDTH // 2))
-
-
 def _watermark(move: WatermarkMove, *, moved: bool, loads: bool) -> list[tuple[str, str]]:
     """Tell where an incremental run began, and what became of the watermark."""
     if move.since is None:
@@ -530,74 +458,9 @@ def _last_run(run: RunRecord) -> Text:
     return Text.assemble((words, style), f", {age(run.started_at)} ago")
 
 
-def _state(run: RunView) -> Text:
-    if run.manifest.status != "complete":
-        return Text("partial", style="yellow")
-    if run.current:
-        return Text("current", style="green")
-    return Text("complete")
-
-
-def _left(run: RunView) -> Text:
-    if run.seconds_left is None:
-        return Text("-")
-    if run.seconds_left <= 0:
-        return Text("expired", style="red")
-    return Text(_roughly(int(run.seconds_left)))
-
-
-def _facts(run: RunView) -> RenderableType:
-    manifest = run.manifest
-    facts: list[tuple[str, str | Text]] = [
-        ("source", manifest.source),
-        ("key", str(manifest.key)),
-        ("columns", ", ".join(f"{column.name} {column.type.name}" for column in manifest.columns)),
-        ("layout", f"{manifest.layout}, {size(manifest.totals.bytes_encoded)} before compression"),
-    ]
-    if manifest.totals.rows_rejected:
-        facts.append(("rejected", f"{_rows(manifest.totals.rows_rejected)} (--rejects lists them)"))
-    if manifest.chunks_freed:
-        facts.append(("freed", f"{manifest.chunks_freed:,} chunks, after they had been loaded"))
-    return Facts(facts)
-
-
-_CHUNKS_SHOWN = 12
-
-
-def _chunk_table(run: RunView) -> RenderableType:
-    table = plain_table("Chunks")
-    for name in ("chunk", "rows", "stored"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("first key", overflow="ellipsis", no_wrap=True)
-    table.add_column("last key", overflow="ellipsis", no_wrap=True)
-    table.add_column("left", justify="right", no_wrap=True)
-    for chunk in run.chunks[:_CHUNKS_SHOWN]:
-        left = int(chunk.stored_at + run.manifest.ttl_seconds - time.time())
-        table.add_row(
-            str(chunk.number),
-            f"{chunk.rows:,}",
-            size(chunk.bytes_stored),
-            _key_text(chunk.first_key),
-            _key_text(chunk.last_key),
-            _roughly(left) if left > 0 else Text("expired", style="red"),
-        )
-    if len(run.chunks) > _CHUNKS_SHOWN:
-        table.caption = f"and {len(run.chunks) - _CHUNKS_SHOWN:,} more (--output json has all)"
-        table.caption_justify = "left"
-    return table
-
-
-def _key_text(values: tuple[str | None, ...]) -> str:
-    return visible(", ".join("NULL" if value is None else value for value in values)) or "-"
-
-
 def _content(kind: str, content: Any) -> str:
     """Write a value that has a cell of its own: a long text keeps its line breaks."""
     return visible(str(content), lines=True) if kind == "S" else item_values(kind, content)
-
-
-def _short(text: str, width: int) -> str:
-    return text if cell_len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _rows(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import itertools
 import json
@@ -227,6 +228,8 @@ class Terminal:
         self._secrets = command_line.secrets
         self.width = width
         self.text = ""
+        # What is read may end in the middle of a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
         self.process = subprocess.Popen(
@@ -248,7 +251,7 @@ class Terminal:
             read = os.read(self._ours, 65536)
         except OSError:  # Linux's way to say that nobody holds the other end any more
             return False
-        self.text += read.decode(errors="replace")
+        self.text += self._decoder.decode(read)
         return bool(read)
 
     def wait_for(self, pattern: str) -> None:

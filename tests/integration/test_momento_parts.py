@@ -91,7 +91,7 @@ def test_chunks_of_their_usual_size_are_split(limit: int) -> None:
         await whole.extract(scene.cache)
         await whole.load(scene.cache)
         whole.assert_exact()
-        _, wrong = await check_chunks(JOB.name, scene.cache)
+        _, wrong, _ = await check_chunks(JOB.name, scene.cache)
         assert wrong == []
         # A size that was refused once is not sent again: whole, and then in halves, for each of the two commands.
         sets = scene.server.meter.by_rpc["Set"]
@@ -168,9 +168,9 @@ def test_a_part_that_is_not_as_it_was_is_seen(damage: str, monkeypatch: pytest.M
             case _:
                 held.set(key + b"/0", other, 60_000)
                 held.set(key + b"/1", one, 60_000)
-        _, wrong = await check_chunks(JOB.name, scene.cache)
+        _, wrong, _ = await check_chunks(JOB.name, scene.cache)
         assert len(wrong) == 1
-        assert f"chunk 2 of run {whole.report.run_id}" in wrong[0]
+        assert f"chunk 2 of run {whole.report.run_id}" in wrong[0].message
         with pytest.raises(ChunkError, match="chunk 2 ") as caught:
             await whole.load(scene.cache)
         assert caught.value.hint

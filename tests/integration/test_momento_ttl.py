@@ -89,9 +89,10 @@ def test_a_run_of_many_times_the_time_to_live_is_known_to_its_end(clock: ManualC
         inspection = await inspect_job(JOB.name, cache)
         assert inspection.current is not None
         assert len(inspection.current.chunks) == whole.report.counters.chunks_stored
-        _, wrong = await check_chunks(JOB.name, cache)
+        _, wrong, _ = await check_chunks(JOB.name, cache)
         assert 0 < len(wrong) < len(inspection.current.chunks)
-        assert all(line.endswith("any more: it has expired") for line in wrong)
+        assert all(found.message.endswith("any more: it has expired") for found in wrong)
+        assert {found.state for found in wrong} == {"expired"}
 
     play(clock, scenario, limits)
 

@@ -470,9 +470,11 @@ def test_a_chunk_that_is_missing_or_damaged_is_named(play_both: Callable[[Scenar
         with pytest.raises(ChunkError, match=f"chunk 7 of run {report.run_id}") as caught:
             await world.load()
         assert "momento-etl run" in str(caught.value.hint)
-        _, wrong = await check_chunks("movies", world.cache)
+        _, wrong, _ = await check_chunks("movies", world.cache)
         assert len(wrong) == 1
-        assert "chunk 7 " in wrong[0]
+        assert wrong[0].number == 7
+        assert wrong[0].state == ("missing" if damage == "missing" else "damaged")
+        assert "chunk 7 " in wrong[0].message
 
     play_both(scenario)
 

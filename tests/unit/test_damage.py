@@ -240,9 +240,9 @@ def test_expired_and_lost_and_damaged_chunks_are_told_apart(monkeypatch: pytest.
         scene.change("RUN/chunk/1", lambda value: value[:40] + bytes([value[40] ^ 1]) + value[41:])
         with pytest.raises(ChunkError, match=r"chunk 1 .* is damaged: its checksum does not match"):
             await scene.whole.load(scene.cache)
-        _, wrong = await check_chunks(JOB.name, scene.cache)
+        _, wrong, _ = await check_chunks(JOB.name, scene.cache)
         assert len(wrong) == 1
-        assert "damaged" in wrong[0]
+        assert "damaged" in wrong[0].message
 
     play(scenario)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,6 @@ from etlcli.cli.output import Output, OutputFormat, visible
 from etlcli.cli.render import (
     age,
     history_table,
-    inspection_text,
     item_table,
     past_run_text,
     rejects_table,
@@ -28,7 +26,7 @@ from etlcli.cli.render import (
 )
 from etlcli.errors import UsageError
 from etlcli.hidden import hide, hide_within
-from etlcli.inspection import Inspection, RunView
+from etlcli.inspection import RunView
 from etlcli.model import ChunkRecord, Column, Key, KeyAttribute, Manifest, PgType, Reject, Totals
 from etlcli.progress import Counters
 from etlcli.report import Report
@@ -234,46 +232,6 @@ def test_long_lines_hang_at_a_terminal_and_stay_whole_in_a_log() -> None:
     assert all(len(line) <= 60 for line in lines)
     assert any(line.startswith("         c") for line in lines)
     assert f"cached   1 chunk, 243 kB, in cache {'c' * 90} for 80m" in summary_lines(made, 60, terminal=False)
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_an_inspection_fits_the_screen(width: int) -> None:
-    wide = {f"column_{n}": {"S": "some words " * 5} for n in range(9)}
-    runs = (
-        view(20, totals=Totals(rows_rejected=3), chunks_freed=4),
-        view(0, current=False, left=None, status="extracting"),
-    )
-    inspection = Inspection(
-        "films", "c", (*runs, view(1, current=False, left=0.0)), ({**ITEM, **wide}, {"film_id": {"N": "7"}})
-    )
-    lines = drawn(inspection_text(inspection, inspection.current), width)
-    text = "\n".join(lines)
-    assert max(map(cell_len, lines)) <= width
-    assert re.search(rf"^{RUN_ID}  current +20,000 +20  4\.86 MB +75s +66m$", text, re.MULTILINE), text
-    assert re.search(rf"^{RUN_ID}  partial +0 +0 +0 B +75s +-$", text, re.MULTILINE), text
-    assert "expired" in text
-    assert "3 rows (--rejects lists them)" in text
-    assert "4 chunks, after they had been loaded" in text
-    assert "and 8 more (--output json has all)" in text
-    # Whole columns only: the key's, then as many as there is room for; a row without a value shows that.
-    header = next(line for line in lines if line.startswith("film_id  title"))
-    shown = header.count("column_")
-    assert shown == (1 if width == 80 else 3)
-    assert re.search(r"^ {5}42  The Abyss  some", text, re.MULTILINE), text
-    assert re.search(r"^ {6}7  - +-", text, re.MULTILINE), text
-    assert f"and {9 - shown} more attributes" in text
-
-
-def test_a_key_that_is_wider_than_the_screen_is_cut() -> None:
-    item = {"k": {"S": "x" * 500}, "n": {"N": "1"}}
-    key = Key(KeyAttribute("k", "S"))
-    inspection = Inspection("films", "c", (view(1, key=key),), (item,))
-    lines = drawn(inspection_text(inspection, inspection.current), 30)
-    assert max(map(len, lines[lines.index("First rows") :])) <= 30
-
-
-def test_a_cache_without_runs() -> None:
-    assert drawn(inspection_text(Inspection("films", "c", (), ()), None)) == ["Cache c holds no run of films."]
 
 
 def test_a_row_shows_its_columns_in_order_and_what_it_lacks() -> None:
