@@ -73,8 +73,8 @@ def test_progress_shows_and_goes(command_line: CommandLine, unique: str) -> None
     arguments = ("run", "--table", "many", "--cache", unique, "--destination", unique)
     with Responder(BatchWriteItem=20) as responder:
         terminal = command_line.given(AWS_ENDPOINT_URL_DYNAMODB=responder.url).terminal(*arguments)
-        terminal.wait_for(r"written .*[1-9]\d*/9000")  # it shows while the answers are held back
-        terminal.wait_for(r"read .*9000/9000")
+        terminal.wait_for(r"written .*[1-9]\d* of ~?9,000")  # it shows while the answers are held back
+        terminal.wait_for(r"read .*9,000 of ~?9,000")
         responder.release()
         assert terminal.end() == 0, terminal.text
     fits(terminal)
@@ -90,7 +90,7 @@ def test_an_interrupted_terminal_gets_its_cursor_back(command_line: CommandLine,
     arguments = ("run", "--table", "many", "--cache", unique, "--destination", unique)
     with Responder(BatchWriteItem=20) as responder:
         terminal = command_line.given(AWS_ENDPOINT_URL_DYNAMODB=responder.url).terminal(*arguments)
-        terminal.wait_for(r"written .*[1-9]\d*/9000")
+        terminal.wait_for(r"written .*[1-9]\d* of ~?9,000")
         terminal.press(b"\x03")  # Ctrl-C
         assert terminal.end() == 130, terminal.text
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
