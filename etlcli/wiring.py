@@ -66,16 +66,30 @@ def open_cache(
 
 
 def open_sink(
-    settings: Settings, table: str, counters: Counters, *, max_writes: int | None = None
+    settings: Settings,
+    table: str,
+    counters: Counters,
+    *,
+    max_writes: int | None = None,
+    max_in_flight: int | None = None,
 ) -> AbstractAsyncContextManager[DynamoDBSink]:
-    """Build the sink of that table, with a bound on write units a second; it is connected within its context.
+    """Build the sink of that table; it is connected within its context.
+
+    Args:
+        settings: The configuration.
+        table: The table.
+        counters: The run's figures.
+        max_writes: At most so many write units in a second; None for as many as DynamoDB takes.
+        max_in_flight: At most so many requests at once; None for the sink's own bound.
 
     Raises:
         ConfigError: On entering the context, where region or credentials are missing.
     """
-    from etlcli.sink.dynamodb import DynamoDBSink
+    from etlcli.sink.dynamodb import MOST_IN_FLIGHT, DynamoDBSink
 
-    return DynamoDBSink(_dynamodb(settings), table, counters, max_writes=max_writes)
+    return DynamoDBSink(
+        _dynamodb(settings), table, counters, max_in_flight=max_in_flight or MOST_IN_FLIGHT, max_writes=max_writes
+    )
 
 
 def open_state(

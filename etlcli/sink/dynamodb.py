@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from etlcli.progress import Counters
     from etlcli.sink.settings import DynamoDBSettings
 
-__all__ = ["DynamoDBSink"]
+__all__ = ["MOST_IN_FLIGHT", "DynamoDBSink"]
+
+MOST_IN_FLIGHT = 192
+"""At most so many requests of one kind at once, unless somebody says otherwise."""
 
 _PATIENT = RetryPolicy()
 
@@ -70,7 +73,7 @@ class DynamoDBSink:
         table: str,
         counters: Counters,
         retry: RetryPolicy = _PATIENT,
-        max_in_flight: int = 192,
+        max_in_flight: int = MOST_IN_FLIGHT,
         *,
         request_seconds: float = REQUEST_SECONDS,
         scan_items: int | None = None,

@@ -8,6 +8,7 @@ Everything runs on this machine: an embedded PostgreSQL, a Momento-compatible se
     memory    peak memory and time a row, for 10,000 to 2,000,000 rows
     latency   the product where a write takes 50 ms
     limits    the product under the limits of a Momento account on demand
+    scale     a run in blocks, as the Lambda functions do it: 1, 2, 4 and 8 at once, where a write takes 250 ms
     startup   how long --help takes, and importing the Lambda handlers
     all       all of these
 """
@@ -29,13 +30,14 @@ from tests.bench.limits import limits
 from tests.bench.memory import COUNTS, memory
 from tests.bench.plot import plot
 from tests.bench.running import PRODUCT, prepare, run
+from tests.bench.scale import BLOCKS, LATENCY_MS, scale
 from tests.bench.servers import ROOT, Servers, embedded, serving
 from tests.bench.stages import measure_stages
 from tests.bench.startup import startup
 
 __all__ = ["main", "measure"]
 
-_MEASUREMENTS = ("compare", "stages", "memory", "latency", "limits", "startup")
+_MEASUREMENTS = ("compare", "stages", "memory", "latency", "limits", "scale", "startup")
 _USUALLY = ("compare", "stages")
 _HERE = Path(__file__).parent
 
@@ -43,6 +45,8 @@ _HERE = Path(__file__).parent
 # rows in memory.
 _LIMITED_SHARE = 0.1
 _STAGES_SHARE = 0.25
+# One block at once, with a few slow requests in flight, writes some 400 rows a second.
+_SCALE_SHARE = 0.08
 
 _QUICK_ROWS = 400
 
@@ -83,6 +87,9 @@ def measure(
         if "limits" in wanted:
             limited = partial(on, limits="on-demand")
             found["limits"] = limits(limited, idle, max(1, round(rows * _LIMITED_SHARE)), rounds, _say)
+        if "scale" in wanted:
+            slow = stack.enter_context(on(latency_ms=LATENCY_MS))
+            found["scale"] = scale(slow, max(BLOCKS, round(rows * _SCALE_SHARE)), rounds, _say)
         if "startup" in wanted:
             found["startup"] = startup(rounds, _say)
     return figures.stamped(found)

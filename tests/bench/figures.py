@@ -61,6 +61,7 @@ def tables(document: Mapping[str, Any]) -> str:
         "memory": _memory,
         "latency": _latency,
         "limits": _limits,
+        "scale": _scale,
         "startup": _startup,
     }
     return "\n\n".join(part(document[name]) for name, part in parts.items() if name in document)
@@ -142,6 +143,19 @@ def _limits(figures: Mapping[str, Any]) -> str:
         f"Under the limits of an account on demand, {figures['rows']:,} rows ({figures['operations']:,.0f} metered"
         f" operations) take {figures['seconds']:.1f} s, where the allowance makes {figures['inevitable_seconds']:.1f} s"
         " inevitable" + ("." if times is None else f": {times:.2f} times that.")
+    )
+
+
+def _scale(figures: Mapping[str, Any]) -> str:
+    rows = [
+        (at_once, f"{rate:,.0f}", f"{figures['share_of_linear'][at_once]:.2f}")
+        for at_once, rate in figures["rows_per_second"].items()
+    ]
+    return (
+        "In blocks, as the Lambda functions do it, each worker a process of its own with at most"
+        f" {figures['in_flight']} requests in flight to a DynamoDB that takes {figures['latency_ms']} ms for a write;"
+        f" {figures['rows']:,} rows in {figures['blocks']} ranges:\n\n"
+        + _table(("ranges in flight", "rows/s", "of so many times the first"), rows)
     )
 
 

@@ -21,6 +21,7 @@ from tests.bench import figures
 from tests.bench.__main__ import measure
 from tests.bench.compare import WAYS
 from tests.bench.running import PRODUCT, prepare, run, table_of
+from tests.bench.scale import BLOCKS, IN_FLIGHT
 from tests.bench.servers import Servers, serving
 from tests.bench.stages import STAGES
 from tests.bench.ways import sketch
@@ -68,17 +69,23 @@ def test_the_ways_are_compared_and_the_stages_measured(stack: Stack, schema: Sch
 
 
 def test_what_else_is_measured(stack: Stack, schema: Schema) -> None:
-    wanted = ("memory", "latency", "limits", "startup")
+    wanted = ("memory", "latency", "limits", "scale", "startup")
     measured = measure(wanted, schema.url, stack.dynamodb_url, rows=400, counts=(400,), rounds=1)
     assert tuple(measured) == wanted
     assert measured["memory"]["counts"]["400"]["peak_bytes"] > 10_000_000
     assert measured["latency"]["rows_per_second"].keys() == {"5", "50"}
     assert 1 <= measured["latency"]["most_in_flight"]["50"] <= 16  # requests of 25 rows
     assert measured["limits"]["operations"] > 0
+    scale = measured["scale"]
+    assert list(scale["rows_per_second"]) == ["1", "2", "4", "8"]
+    assert scale["share_of_linear"]["1"] == 1
+    # What bounds each worker is the same for all of them, whatever their number.
+    assert 1 <= scale["most_in_flight"] <= BLOCKS * IN_FLIGHT
     assert measured["startup"]["seconds"].keys() > {"help", "imports"}
     tables = figures.tables(measured)
     assert "| 400 rows | " in tables
     assert "| 50 ms | " in tables
+    assert "| 8 | " in tables
 
 
 def test_a_thousand_rows_cost_few_operations_and_the_summary_tells_all_of_them(servers: Servers) -> None:
