@@ -9,28 +9,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import platform
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.aws.sam import SAM_VARIABLE, SAM_VERSION, Sam, build, installed_sam
 from tests.integration.command_line import CommandLine
-
-SAM_VERSION = "1.170.0"
-SAM_VARIABLE = "MOMENTO_ETL_TEST_SAM"
-SAM_SECONDS = 600
-
-HOST = {
-    "Architecture": {"aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-    "Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}",
-}
-"""The template's parameters that make what this machine can run."""
-
-Sam = Callable[..., str]
-"""Runs ``sam`` in a folder with some words, which have to succeed, and gives what it said."""
 
 
 @pytest.fixture
@@ -44,44 +28,13 @@ def deploying(tmp_path: Path) -> CommandLine:
 @pytest.fixture(scope="session")
 def sam(tmp_path_factory: pytest.TempPathFactory) -> Sam:
     """The AWS SAM CLI, which is told nothing of anybody's account."""
-    folder = os.environ.get(SAM_VARIABLE)
-    if not folder:
+    found = installed_sam(tmp_path_factory.mktemp("sam"))
+    if found is None:
         pytest.skip(
             f"needs the AWS SAM CLI: pip install aws-sam-cli=={SAM_VERSION} into a virtual environment of its own,"
             f" then {SAM_VARIABLE}=DIR; .ci/run does so"
         )
-    program = Path(folder).resolve() / "bin" / "sam"
-    assert program.is_file(), f"{SAM_VARIABLE} is set, but there is no {program}"
-    home = tmp_path_factory.mktemp("sam")
-
-    def run(where: Path, *words: str) -> str:
-        kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HTTP"))}
-        environment = {
-            **kept,
-            # The Python that it builds for is the one on the path.
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "HOME": str(home),
-            "SAM_CLI_TELEMETRY": "0",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-        ended = subprocess.run(
-            [str(program), *words],
-            cwd=where,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SAM_SECONDS,
-            check=False,
-        )
-        assert ended.returncode == 0, f"sam {' '.join(words)}\n[{ended.returncode}]\n{ended.stdout}"
-        return ended.stdout
-
-    return run
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -94,14 +47,10 @@ def built_artifact(sam: Sam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent  # which all workers share
-    out = root / "built" / "out"
-    built = out / ".aws-sam" / "build" / "Plan"
+    built = root / "built" / "out" / ".aws-sam" / "build" / "Plan"
     with (root / "built.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not built.exists():
-            out.parent.mkdir(exist_ok=True)
-            CommandLine({}, out.parent)("deploy", "--out", "out", "--force", "--quiet")
-            overrides = " ".join(f"{name}={value}" for name, value in HOST.items())
-            sam(out, "build", "Plan", "--parameter-overrides", overrides)
+            build(sam, root / "built")
     assert (built / "etlcli" / "aws").is_dir()
     return built

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-__all__ = ["HANDLERS", "Function", "Functions", "emulator_program", "free_ports", "functions"]
+__all__ = ["HANDLERS", "Emulator", "Function", "Functions", "emulator_program", "free_ports", "functions"]
 
 HANDLERS = {
     "Plan": "plan",
@@ -51,8 +51,18 @@ def emulator_program() -> Path | None:
 
 
 @dataclass
-class _Emulator:
-    """One emulator, and the container's process that it starts."""
+class Emulator:
+    """One emulator, and the container's process that it starts.
+
+    Attributes:
+        program: Where the emulator is.
+        code: The function's folder.
+        handler: Which handler of ``etlcli.aws.handlers`` it calls.
+        environment: All of the container's environment.
+        log: Where what it says goes.
+        process: The emulator's, while it runs.
+        url: Where it is called.
+    """
 
     program: Path
     code: Path
@@ -63,6 +73,7 @@ class _Emulator:
     url: str = ""
 
     def start(self) -> None:
+        """Start it, and wait until it listens."""
         ports = free_ports(2)
         self.url = f"http://127.0.0.1:{ports[0]}{_PATH}"
         with self.log.open("ab") as log:
@@ -95,12 +106,14 @@ class _Emulator:
         raise RuntimeError(f"the emulator of {self.handler} does not start: {self.log.read_text()[-2000:]}")
 
     def call(self, payload: bytes) -> bytes:
+        """Call the function; the first call starts its container."""
         request = urllib.request.Request(self.url, data=payload, method="POST")
         with urllib.request.urlopen(request, timeout=900) as answer:
             body: bytes = answer.read()
         return body
 
     def stop(self) -> None:
+        """End it, and its container."""
         if self.process is None:
             return
         # Its container too: both are of one session, which this test began.
@@ -131,7 +144,7 @@ class Function:
     """
 
     name: str
-    emulators: Sequence[_Emulator]
+    emulators: Sequence[Emulator]
     calls: list[dict[str, Any]] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
     most_at_once: int = 0
@@ -264,7 +277,7 @@ def functions(
         for name, handler in HANDLERS.items():
             emulators = []
             for place in range(containers.get(name, 1)):
-                emulator = _Emulator(
+                emulator = Emulator(
                     program,
                     code,
                     handler,

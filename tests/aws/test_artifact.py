@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.aws.conftest import HOST, Sam
 from tests.aws.rights import Template
+from tests.aws.sam import HOST, Sam
 from tests.aws.test_template import EVERYTHING, FUNCTIONS
 from tests.integration.command_line import CommandLine
 

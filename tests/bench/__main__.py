@@ -10,6 +10,7 @@ Everything runs on this machine: an embedded PostgreSQL, a Momento-compatible se
     limits    the product under the limits of a Momento account on demand
     scale     a run in blocks, as the Lambda functions do it: 1, 2, 4 and 8 at once, where a write takes 250 ms
     startup   how long --help takes, and importing the Lambda handlers
+    cold      a Lambda function's cold start, where MOMENTO_ETL_TEST_SAM names an environment with the AWS SAM CLI
     all       all of these
 """
 
@@ -17,13 +18,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.aws.sam import SAM_VARIABLE, SAM_VERSION, build, installed_sam
 from tests.bench import figures
+from tests.bench.cold import cold
 from tests.bench.compare import compare
 from tests.bench.latency import LATENCIES_MS, latency
 from tests.bench.limits import limits
@@ -37,7 +41,7 @@ from tests.bench.startup import startup
 
 __all__ = ["main", "measure"]
 
-_MEASUREMENTS = ("compare", "stages", "memory", "latency", "limits", "scale", "startup")
+_MEASUREMENTS = ("compare", "stages", "memory", "latency", "limits", "scale", "startup", "cold")
 _USUALLY = ("compare", "stages")
 _HERE = Path(__file__).parent
 
@@ -92,6 +96,13 @@ def measure(
             found["scale"] = scale(slow, max(BLOCKS, round(rows * _SCALE_SHARE)), rounds, _say)
         if "startup" in wanted:
             found["startup"] = startup(rounds, _say)
+        if "cold" in wanted:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            sam = installed_sam(folder)
+            if sam is None:
+                _say(f"cold starts are left out: {SAM_VARIABLE} names no environment with aws-sam-cli=={SAM_VERSION}")
+            else:
+                found["cold"] = cold(usual, build(sam, folder / "built"), rounds, _say)
     return figures.stamped(found)
 
 

@@ -63,6 +63,7 @@ def tables(document: Mapping[str, Any]) -> str:
         "limits": _limits,
         "scale": _scale,
         "startup": _startup,
+        "cold": _cold,
     }
     return "\n\n".join(part(document[name]) for name, part in parts.items() if name in document)
 
@@ -173,6 +174,16 @@ def _startup(figures: Mapping[str, Any]) -> str:
         f" imports {seconds['adapters'] * 1000:.0f} ms, and `python -c 'import momento, psycopg, boto3'`"
         f" {seconds['sdks'] * 1000:.0f} ms: {figures['handlers_times_sdks']:.1f} and"
         f" {figures['adapters_times_sdks']:.1f} times that."
+    )
+
+
+def _cold(figures: Mapping[str, Any]) -> str:
+    where = figures["measured"]
+    machine = f"{where['system']}, {where['cores']} cores, Python {where['python']}"
+    return (
+        f"A Lambda function as it is deployed, under AWS's runtime emulator on this machine ({machine}): from a"
+        " container's start to the end of its first Plan, of a table of one row,"
+        f" {figures['first_call_seconds']:.1f} s; the second Plan takes {figures['second_call_seconds'] * 1000:.0f} ms."
     )
 
 
