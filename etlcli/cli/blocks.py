@@ -13,7 +13,7 @@ from rich.text import Text
 
 from etlcli.cli.output import visible
 
-__all__ = ["Facts", "item_values", "plain_table", "shortened"]
+__all__ = ["Facts", "Figures", "item_values", "plain_table", "shortened"]
 
 
 def plain_table(title: str | None) -> Table:
@@ -50,9 +50,15 @@ def shortened(text: str, width: int) -> str:
 
 
 class Facts:
-    """Labels, each with a line or a paragraph that hangs beside it."""
+    """Labels, each with a line or a paragraph that hangs beside it.
 
-    def __init__(self, lines: Iterable[tuple[str, str | Text]]) -> None:
+    Args:
+        lines: The labels and what is told of each.
+        style: The labels' style.
+    """
+
+    def __init__(self, lines: Iterable[tuple[str, str | Text]], *, style: str = "dim") -> None:
+        self._style = style
         self._lines = [
             (label, text if isinstance(text, Text) else Text(visible(text), overflow="fold")) for label, text in lines
         ]
@@ -62,14 +68,28 @@ class Facts:
         if not console.is_terminal:
             # In a log, what belongs together stays on one line, however long.
             for label, text in self._lines:
-                line = Text.assemble((label.ljust(indent), "dim"), text)
+                line = Text.assemble((label.ljust(indent), self._style), text)
                 line.no_wrap, line.overflow = True, "ignore"
                 yield line
             return
         for label, text in self._lines:
             for number, line in enumerate(text.wrap(console, max(options.max_width - indent, 20), overflow="fold")):
                 line.rstrip()
-                yield Text.assemble((("" if number else label).ljust(indent), "dim"), line)
+                yield Text.assemble((("" if number else label).ljust(indent), self._style), line)
+
+
+class Figures:
+    """Labels, each with a figure, and what hangs beside it says what it means."""
+
+    def __init__(self, lines: Iterable[tuple[str, str, str]]) -> None:
+        lines = list(lines)
+        labels = max((len(label) for label, _, _ in lines), default=0)
+        figures = max((len(figure) for _, figure, _ in lines), default=0)
+        labelled = ((f"{label:<{labels}}  {figure:>{figures}}", words) for label, figure, words in lines)
+        self._facts = Facts(labelled, style="")
+
+    def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> RenderResult:
+        yield self._facts
 
 
 def _nested(value: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""What people see of a forecast: a line for each thing that a run takes, and the rows that would be rejected."""
+"""What people see of a forecast: a figure for each thing that a run takes, and the rows that would be rejected."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from etlcli.cli.blocks import Facts, plain_table
+from etlcli.cli.blocks import Facts, Figures, plain_table
 from etlcli.cli.output import visible
 from etlcli.cli.render import size
 from etlcli.config import format_duration, format_size
 from etlcli.encoding import hint_of
-from etlcli.forecast import Bill, Forecast, RuleCount, Timing
+from etlcli.forecast import DEFAULT_LIMITS, Bill, Forecast, RuleCount, Timing
 from etlcli.incremental import TIMES
 from etlcli.model import Job, Manifest, WatermarkMove
 
@@ -37,23 +38,33 @@ def plan_text(
         bill: What it costs.
         price_sources: Where each price comes from.
     """
-    about = _Words("" if forecast.exact else "about ")
+    words = _Words("" if forecast.exact else "~")
+    usage = forecast.usage
     columns = "1 column" if len(manifest.columns) == 1 else f"{len(manifest.columns):,} columns"
-    lines: list[tuple[str, str | Text]] = [("source", f"{manifest.source}, {columns}"), ("rows", about.rows(forecast))]
-    if manifest.watermark is not None:
-        lines += _incremental(manifest.watermark)
-    lines += [
-        ("cache", about.cache(forecast, job)),
-        ("momento", about.momento(forecast)),
-        ("table", f"{job.destination} ({_existence(forecast)}): {manifest.key}, mode {job.mode}"),
-        ("dynamodb", about.dynamodb(forecast)),
+    figures = [
+        ("rows", words.count(usage.rows_extracted), f"to read from {manifest.source}, {columns}"),
+        ("items", words.count(usage.rows_loaded), words.destination(forecast, job, manifest)),
+    ]
+    if usage.rows_rejected:
+        figures.append(("rejected", words.count(usage.rows_rejected), "rows that DynamoDB cannot hold, see below"))
+    if usage.rows_dropped:
+        figures.append(("dropped", words.count(usage.rows_dropped), "rows that the transform leaves out"))
+    figures += [
+        ("chunks", words.count(usage.chunks), words.cache(forecast, job)),
+        ("operations", words.count(forecast.momento_operations), words.momento(forecast)),
+        ("write units", words.count(forecast.write_units), words.dynamodb(forecast)),
     ]
     if job.mode == "replace":
-        lines.append(("replace", about.replace(forecast, job)))
-    lines += [("time", about.time(forecast, timing)), ("cost", about.cost(bill, price_sources))]
-    parts: list[RenderableType] = [_head(job, forecast), Facts(lines)]
+        figures.append(("read units", *words.replace(forecast, job)))
+    figures += [
+        ("time", f"{words.about}{duration(timing.seconds)}", words.time(forecast, timing)),
+        ("cost", f"{words.about}{money(bill.total)}", words.cost(bill, price_sources)),
+    ]
+    parts: list[RenderableType] = [_head(job, forecast), Figures(figures)]
+    if manifest.watermark is not None:
+        parts += [Text(), Facts(_incremental(manifest.watermark))]
     if forecast.rejects:
-        parts += [Text(), _rejects(forecast.rejects, about)]
+        parts += [Text(), _rejects(forecast.rejects, words)]
     return Group(*parts)
 
 
@@ -96,24 +107,20 @@ class _Words:
     """Lines in which every figure is marked as what it is.
 
     Args:
-        about: What stands before a figure that is an estimate; empty where all rows were read.
+        about: What stands before a figure that is an estimate: ``~``; empty where all rows were read.
     """
 
     def __init__(self, about: str) -> None:
         self.about = about
 
-    def rows(self, forecast: Forecast) -> Text:
-        usage = forecast.usage
-        text = Text(f"{self.about}{usage.rows_extracted:,} to read, {self.about}{usage.rows_loaded:,} to write")
-        if usage.rows_dropped:
-            text.append(f", {self.about}{usage.rows_dropped:,} dropped by the transform")
-        if usage.rows_rejected:
-            text.append(f", {self.about}{usage.rows_rejected:,} rejected", style="yellow")
-        return text
+    def count(self, figure: int) -> str:
+        return f"{self.about}{figure:,}"
+
+    def destination(self, forecast: Forecast, job: Job, manifest: Manifest) -> str:
+        return f"to write to table {job.destination} ({_existence(forecast)}): {manifest.key}, mode {job.mode}"
 
     def cache(self, forecast: Forecast, job: Job) -> str:
         usage = forecast.usage
-        chunks = "1 chunk" if usage.chunks == 1 else f"{usage.chunks:,} chunks"
         shrunk = f" ({size(usage.bytes_encoded)} before compression)" if usage.bytes_encoded else ""
         bound = format_size(job.max_cached_bytes)
         if forecast.fits_extract:
@@ -121,23 +128,20 @@ class _Words:
         else:
             fits = f"over {bound} (max_cached_bytes): run frees chunks on the way, extract alone does not fit"
         kept = format_duration(job.ttl_seconds)
-        return f"{self.about}{chunks}, {size(usage.bytes_stored)}{shrunk}, in {job.cache} for {kept}; {fits}"
+        return f"{self.about}{size(usage.bytes_stored)}{shrunk}, in cache {job.cache} for {kept}; {fits}"
 
     def momento(self, forecast: Forecast) -> str:
-        operations, calls = f"{forecast.momento_operations:,}", f"{forecast.momento_calls:,}"
-        return f"{self.about}{operations} metered operations, {self.about}{calls} calls"
+        return f"metered by Momento, in {self.about}{forecast.momento_calls:,} calls"
 
     def dynamodb(self, forecast: Forecast) -> str:
         larger = "" if forecast.table_exists is False else "; more where an item takes the place of a larger one"
-        return f"{self.about}{forecast.write_units:,} write units for {forecast.usage.rows_loaded:,} items{larger}"
+        return f"of DynamoDB{larger}"
 
-    def replace(self, forecast: Forecast, job: Job) -> str:
+    def replace(self, forecast: Forecast, job: Job) -> tuple[str, str]:
         if not forecast.table_exists:
-            return "removes nothing: a new table has no items of earlier runs"
-        return (
-            f"up to {self.about}{forecast.read_units:,} read units, to look for items whose rows are gone; at most"
-            f" {job.max_deletes} of the job's items are removed, a write unit or more each"
-        )
+            return "0", "removes nothing: a new table has no items of earlier runs"
+        removed = f"at most {job.max_deletes} of the job's items are removed, a write unit or more each"
+        return self.count(math.ceil(forecast.read_units)), f"at most, to look for items whose rows are gone; {removed}"
 
     def time(self, forecast: Forecast, timing: Timing) -> str:
         limits = timing.limits
@@ -148,10 +152,8 @@ class _Words:
         if timing.bounded_by == "dynamodb":
             waits.reverse()
         (_, most, most_limit), (seconds, other, limit) = waits
-        return (
-            f"{self.about}{duration(timing.seconds)} at least: {most} at {most_limit:,}/s"
-            f" ({other} at {limit:,}/s: {duration(seconds)})"
-        )
+        whose = ", with the limits of new accounts" if limits == DEFAULT_LIMITS else ""
+        return f"at least{whose}: {most} at {most_limit:,}/s ({other} at {limit:,}/s: {duration(seconds)})"
 
     def cost(self, bill: Bill, sources: dict[str, str]) -> str:
         parts = [f"writes {money(bill.dynamodb_write)}", f"Momento {money(bill.momento_transfer)}"]
@@ -160,7 +162,7 @@ class _Words:
             parts.insert(1, f"reads {money(bill.dynamodb_read)}")
             used["DynamoDB"].append(sources["dynamodb_read"])
         origins = "; ".join(f"{name} {' and '.join(dict.fromkeys(found))}" for name, found in used.items())
-        return f"{self.about}{money(bill.total)}: {', '.join(parts)} (prices: {origins})"
+        return f"{', '.join(parts)} (prices: {origins})"
 
 
 def _head(job: Job, forecast: Forecast) -> Text:
