@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from etlcli.blocks.block import block_of, by_block
+from etlcli.block import block_of, by_block
 from etlcli.budget import CacheBudget, Room
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import Staging

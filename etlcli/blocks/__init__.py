@@ -1,6 +1,5 @@
 """A run that many readers and writers share: the source cut into blocks, each of them taken by one at a time.
 
-    block       what a block is, and which numbers its chunks have
     rights      who may work: the job's lease, held by all together, and a block's, held by one
     planning    begins a run in blocks, or takes up one that did not end
     extracting, loading   one call's work on one block

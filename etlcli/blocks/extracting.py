@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from etlcli.beginning import set_up_extraction, take_up_rejects
-from etlcli.blocks.block import Block
+from etlcli.block import Block
 from etlcli.blocks.calls import Extracted, RunCall
 from etlcli.blocks.ledger import BlockLedger, StaleLedger, fetch_place
 from etlcli.blocks.rights import working

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from etlcli import incremental
-from etlcli.blocks.block import Block, by_block
+from etlcli.block import Block, by_block
 from etlcli.blocks.calls import RunCall
 from etlcli.blocks.ledger import StaleLedger
 from etlcli.cache.ledger import Ledger

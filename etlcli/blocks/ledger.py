@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from etlcli.blocks.block import BLOCK_CHUNKS, Block, place_in
+from etlcli.block import BLOCK_CHUNKS, Block, place_in
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.staging import Staging
 from etlcli.errors import CacheError, TerminalError, TransientError

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 
-from etlcli.blocks.block import BLOCK_CHUNKS, MOST_BLOCKS, Block, block_of, by_block
+from etlcli.block import BLOCK_CHUNKS, MOST_BLOCKS, Block, block_of, by_block
 from etlcli.blocks.calls import Planned, RunCall
 from etlcli.cache.ledger import Ledger
 from etlcli.cache.shelf import each

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get
 
 import orjson
 
-from etlcli.blocks.block import Block
+from etlcli.block import Block
 from etlcli.errors import CacheError
 from etlcli.model import ChunkRecord, Manifest, Reject
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from etlcli.blocks.block import Block, block_of
+from etlcli.block import Block, block_of
 from etlcli.cache.staging import LEDGER_PAGE_CHUNKS, Staging
 from etlcli.model import ChunkRecord, Manifest, SnapshotRecord, Totals
 

@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from functools import partial
 from typing import Literal, TypeAlias, TypeVar, get_args
 
-from etlcli.blocks.block import BLOCK_CHUNKS, Block
+from etlcli.block import BLOCK_CHUNKS, Block
 from etlcli.cache import documents
 from etlcli.cache.packed import Packed, unpack
 from etlcli.cache.rows import PACKED_HINT, RowsChunk, restore

@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from etlcli.blocks.block import BLOCK_CHUNKS, block_of
+from etlcli.block import BLOCK_CHUNKS, block_of
 from etlcli.cli.blocks import Facts, item_values, plain_table, shortened
 from etlcli.cli.output import visible
 from etlcli.cli.render import age, roughly, size

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
-from etlcli.blocks.block import BLOCK_CHUNKS
+from etlcli.block import BLOCK_CHUNKS
 from etlcli.blocks.planning import Shares, Spread, count_blocks, share_out
 from etlcli.cache.packed import MAX_ENCODED_BYTES
 from etlcli.forecast.figures import FULL_CHUNK_BYTES, Forecast, ledger_read, ledger_use

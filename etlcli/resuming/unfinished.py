@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
-from etlcli.blocks.block import Block, block_of, by_block, unbroken
+from etlcli.block import Block, block_of, by_block, unbroken
 from etlcli.budget import CacheBudget
 from etlcli.cache.documents import UnreadableError
 from etlcli.cache.staging import Stage, Staging

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from etlcli import extraction
-from etlcli.blocks.block import BLOCK_CHUNKS
+from etlcli.block import BLOCK_CHUNKS
 from etlcli.cache import packed
 from etlcli.cache.momento import MomentoCache
 from etlcli.cache.staging import LEDGER_PAGE_CHUNKS, Staging

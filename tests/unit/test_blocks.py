@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etlcli.blocks.block import BLOCK_CHUNKS, Block, by_block, place_in, unbroken
+from etlcli.block import BLOCK_CHUNKS, Block, by_block, place_in, unbroken
 from etlcli.blocks.planning import cut
 from etlcli.inspection import list_rejects
 from etlcli.model import ChunkRecord, KeyRange, Layout, place_behind

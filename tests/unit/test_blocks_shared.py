@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from etlcli.blocks import block as a_block
+from etlcli import block as a_block
 from etlcli.blocks import ledger, planning
 from etlcli.blocks.finishing import UnfinishedBlocks
 from etlcli.blocks.ledger import StaleLedger

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etlcli.blocks.block import Block
+from etlcli.block import Block
 from etlcli.cache import documents
 from etlcli.cache.documents import FORMAT, Index, UnreadableError
 from etlcli.errors import CacheError

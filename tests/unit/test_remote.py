@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etlcli.blocks.block import MOST_BLOCKS
+from etlcli.block import MOST_BLOCKS
 from etlcli.blocks.planning import ROWS_PER_RANGE, Shares, Spread, count_blocks, cut
 from etlcli.cache.packed import TARGET_STORED_BYTES
 from etlcli.cli.render_remote import remote_text

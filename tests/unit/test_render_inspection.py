@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from etlcli.blocks.block import BLOCK_CHUNKS
+from etlcli.block import BLOCK_CHUNKS
 from etlcli.cli.render_inspection import checked_text, inspection_text
 from etlcli.inspection import Checked, Finding, Inspection, RunView, chunk_states, findings_text
 from etlcli.model import ChunkRecord, Column, Key, KeyAttribute, Manifest, PgType, Totals
