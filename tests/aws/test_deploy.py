@@ -328,6 +328,9 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         deploy(file, Deployment())
     with pytest.raises(TerminalError, match="cannot be written: Not a directory"):
         deploy(file / "below", Deployment())
+    with pytest.raises(UsageError, match=f"{tmp_path} is not empty") as full:
+        deploy(tmp_path, Deployment())
+    assert "--force" in str(full.value.hint)
     with pytest.raises(UsageError, match="is in the package"):
         deploy(PACKAGE / "out", Deployment())
     assert not (PACKAGE / "out").exists()

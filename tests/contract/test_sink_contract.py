@@ -650,6 +650,15 @@ def test_a_missing_table_is_an_error_to_all_of_them(house: House, table: str, wh
     assert caught.value.hint
 
 
+def test_a_table_that_is_not_there_says_what_was_to_be_done_to_it(house: House, table: str) -> None:
+    if not isinstance(house, DynamoDBHouse):
+        pytest.skip("the fake says it in its own words")
+    with pytest.raises(SinkError, match=r"does not exist \(any more\), and there is nothing to read in it"):
+        within(house, table, scanned)
+    with pytest.raises(SinkError, match=r"does not exist \(any more\), and there is nothing to remove from it"):
+        within(house, table, lambda sink: sink.sweep(THIS))
+
+
 def test_indexes_of_the_table_stay_as_they_are(house: House, table: str) -> None:
     if not isinstance(house, DynamoDBHouse):
         pytest.skip("the fake has none")

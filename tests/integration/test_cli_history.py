@@ -156,7 +156,9 @@ def test_changed_columns_are_told_or_refused(
     command_line.given(MOMENTO_ETL_STATE_ENABLED="true")("run", *to)
     off = command_line.given(MOMENTO_ETL_STATE_ENABLED="false")
     assert "nothing to compare" in off.fails("run", *to, code=2).json["error"]["message"]
-    assert "switched off" in off.fails("history", code=2).json["error"]["message"]
+    assert (
+        "there is no history: the state table is switched off" in off.fails("history", code=2).json["error"]["message"]
+    )
 
 
 def test_a_wide_table_floods_nobody(command_line: CommandLine, schema: Schema, unique: str) -> None:

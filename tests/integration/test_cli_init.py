@@ -109,6 +109,7 @@ def test_who_does_not_answer_gets_no_file(bare: CommandLine, tmp_path: Path) -> 
     terminal.wait_for("PostgreSQL's URL.*: $")
     terminal.press(b"\x04")
     assert terminal.end() == 2
+    assert re.search("error: not all questions were answered", "\n".join(terminal.lines))
     assert re.search("hint: Nothing was written", "\n".join(terminal.lines))
     interrupted = bare.terminal("init")
     interrupted.wait_for("PostgreSQL's URL.*: $")

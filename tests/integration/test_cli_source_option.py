@@ -59,7 +59,7 @@ def test_what_it_does_not_take(elsewhere: CommandLine, bare: CommandLine) -> Non
         assert words in failed.json["error"]["message"]
         assert "PLANTED" not in failed.out + failed.err
     both = bare.fails("run", "--table", "movies", "--local", "--source", NOWHERE, code=2)
-    assert "exclude each other" in both.json["error"]["message"]
+    assert "--source and --local exclude each other" in both.json["error"]["message"]
 
 
 def test_its_password_is_shown_nowhere(elsewhere: CommandLine, unique: str) -> None:
@@ -67,4 +67,5 @@ def test_its_password_is_shown_nowhere(elsewhere: CommandLine, unique: str) -> N
     for more in (("--output", "json"), ("--verbose",)):
         failed = elsewhere("run", "--table", unique, "--source", url, "--timeout", "1s", *more, code=1)
         assert "PLANTED-password" not in failed.out + failed.err
+    assert "not done after 1s (--timeout)" in failed.err
     assert "--source 'postgresql://ada:***@127.0.0.1:9/d?connect_timeout=2'" in failed.err

@@ -16,10 +16,11 @@ import pytest
 from psycopg import sql
 
 from etlcli.encoding import RowEncoder
-from etlcli.errors import SourceError, UsageError
+from etlcli.errors import SourceError, Unavailable, UsageError
 from etlcli.model import Column, Key, KeyAttribute, PgType, Relation, Selection
 from etlcli.ports import Reading
 from etlcli.progress import Counters
+from etlcli.source import postgres
 from etlcli.source.postgres import PostgresSource
 from tests.conftest import Schema, Stack
 from tests.integration.source_helpers import (
@@ -728,6 +729,16 @@ def test_the_transaction_only_reads_in_one_snapshot(stack: Stack) -> None:
     )
     with role(stack.postgres_url, "default_transaction_read_only = off") as (_, url):
         assert read(url, query(shown)) == [b"repeatable read\ton\toff"]
+
+
+def test_a_statement_timeout_that_lets_nothing_begin_is_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "_BEGIN", postgres._BEGIN.replace(";", "; select pg_sleep(60);", 1))
+    with (
+        role(stack.postgres_url, "statement_timeout = 1") as (_, url),
+        pytest.raises(Unavailable, match=r"cancelled the start of a snapshot: .*statement timeout") as caught,
+    ):
+        read(url, query("select 1 as v"))
+    assert "ALTER ROLE" in str(caught.value.hint)
 
 
 def test_a_statement_timeout_of_a_millisecond_is_survived(stack: Stack) -> None:

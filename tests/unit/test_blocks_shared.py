@@ -60,7 +60,9 @@ def test_a_block_that_is_given_twice_at_once_is_done_once() -> None:
                     calls = [driver.load(planned.call, block, told) for _ in range(2)]  # type: ignore[misc]
                 answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
                 done = [it for it in answers if not isinstance(it, BaseException)]
+                failed = [str(it) for it in answers if isinstance(it, BaseException)]
                 assert all(isinstance(it, BlockBusy) for it in answers if isinstance(it, BaseException))
+                assert all(" is worked on already: " in it for it in failed)
                 assert done
                 told = done[-1].ledger
                 if step == "extract":
@@ -154,7 +156,7 @@ def test_an_earlier_ledger_is_refused_and_no_number_given_twice() -> None:
         second = await driver.extract(planned.call, 0, first.ledger)
         assert second.chunks > first.chunks
         await world.cache.set(page, earlier, 4800)
-        with pytest.raises(StaleLedger):
+        with pytest.raises(StaleLedger, match=r"names .* chunks, and .* or more were stored"):
             await driver.load(planned.call, 0, second.ledger)
         with pytest.raises(StaleLedger):
             await driver.extract(planned.call, 0, second.ledger)
@@ -284,7 +286,7 @@ def test_a_run_with_more_chunks_than_one_block_can_have_becomes_several(monkeypa
         await assert_exact(world, report, rows, refusing=True)
         assert len(driver.calls) >= 6
         fresh = fake_world(rows)
-        with pytest.raises(TerminalError, match="more than 64 chunks"):
+        with pytest.raises(TerminalError, match="more than 64 chunks, which is as many as one block"):
             await Driver(fresh, spread=Spread(1, ranges=1)).run()
 
     bounded(scenario)

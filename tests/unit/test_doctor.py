@@ -64,6 +64,7 @@ def test_one_that_does_not_end_is_ended() -> None:
         never = asyncio.Event()
         found = await examine({"source": giving(after=never), "cache": giving(ALSO)}, lambda _: None, 0.01)
         assert [check.status for check in found] == ["failed", "ok"]
+        assert "the checks were not done within 0.01 seconds" in found[0].message
         assert found[0].hint
 
     asyncio.run(main())

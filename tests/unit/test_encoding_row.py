@@ -114,7 +114,7 @@ def test_a_string_would_not_mend_a_key() -> None:
 
 
 def test_by_option_a_value_is_an_error_that_names_column_value_and_key() -> None:
-    with pytest.raises(SourceError, match=r"column rating: 'NaN' .* id = '7' \(number-not-finite\)"):
+    with pytest.raises(SourceError, match=r"column rating: 'NaN' .*, in the row with id = '7' \(number-not-finite\)"):
         movies(on_unrepresentable="fail").encode([b"1\ta\t1\t1", b"7\ta\tNaN\t1"])
 
 
@@ -168,14 +168,14 @@ def test_columns_as_text_keep_a_numerics_scale() -> None:
 
 @pytest.mark.parametrize("line", [b"1\t2\t3", b"1\t2\t3\t4\t5", b""])
 def test_a_malformed_line_is_an_error(line: bytes) -> None:
-    with pytest.raises(SourceError, match="fields, 4 were expected"):
+    with pytest.raises(SourceError, match=r"^a row has \d fields, 4 were expected"):
         movies().encode([b"1\ta\t1\t1", line])
-    with pytest.raises(SourceError, match="fields, 4 were expected"):
+    with pytest.raises(SourceError, match=r"^a row has \d fields, 4 were expected"):
         movies().encode_fields(decode_fields(line))
 
 
 def test_one_field_too_many_does_not_make_up_for_one_too_few() -> None:
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceError, match="a row has 3 fields, 4 were expected: "):
         movies().encode([b"1\ta\t1", b"1\t1\ta\t1\t1"])
 
 

@@ -148,7 +148,11 @@ def test_which_columns_a_key_tells(key: tuple[str, ...], wanted: Any, identifyin
         ({"cast": {"zzz": "S"}}, "there is no column 'zzz', named in `cast`", "There are: id, name"),
         ({"mask": {"prise": "hash"}}, "there is no column 'prise', named in `mask`", "Did you mean price?"),
         ({"columns": ("idd",)}, "there is no column 'idd', named in `columns`", "Did you mean id?"),
-        ({"attributes": {"k": "{nmae}"}}, "attribute k: the template '{nmae}' names the column 'nmae'", "mean name?"),
+        (
+            {"attributes": {"k": "{nmae}"}},
+            "attribute k: the template '{nmae}' names the column 'nmae', which does not exist",
+            "mean name?",
+        ),
         ({"attributes": {"k": "{"}}, "attribute k: the template '{' has a field", "Fields are {column}"),
         ({"attributes": {"k": "{extra}"}}, "attribute k: column extra is of type jsonb", "not json, arrays"),
         ({"attributes": {"k": "{name:03d}"}}, "attribute k: the format 03d does not go with column name", "{name}"),

@@ -73,7 +73,7 @@ def test_passwords_stay_out_of_reprs(store: Store) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2, "parts": {}, "postgres": null}', '{"version": 1}'])
 def test_damaged_state_is_an_error_with_a_hint(store: Store, text: str) -> None:
     store.file.write_text(text, encoding="utf-8")
-    with pytest.raises(TerminalError, match=r"stack\.json is damaged") as caught:
+    with pytest.raises(TerminalError, match=r"stack\.json is damaged, or of another version of momento-etl") as caught:
         store.load()
     assert caught.value.hint
 
@@ -100,8 +100,18 @@ def test_a_folder_of_other_things_is_not_taken_over(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=str(tmp_path / "file" / "local")) as caught:
+    with pytest.raises(
+        ConfigError, match=r"the embedded stack's folder .*/file/local cannot be written: Not a dir"
+    ) as caught:
         Store(tmp_path / "file" / "local").prepare()
+    assert state.FOLDER_VARIABLE in str(caught.value.hint)
+
+
+def test_a_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    with pytest.raises(ConfigError, match="/local belongs to another user") as caught:
+        Store(tmp_path / "local").prepare()
     assert state.FOLDER_VARIABLE in str(caught.value.hint)
 
 

@@ -10,6 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etlcli.cache import packed as packed_module
 from etlcli.cache.packed import MAX_ENCODED_BYTES, TARGET_STORED_BYTES, Packed, Packer, unpack
 from etlcli.errors import ChunkError
 
@@ -112,6 +113,27 @@ def test_what_is_no_chunk_is_refused(entry: bytes) -> None:
 def sealed(body: bytes) -> bytes:
     """An entry whose last checksum is right, whatever is before it."""
     return body + hashlib.blake2b(body, digest_size=8).digest()
+
+
+def headed(rows: int, encoded: int, content: bytes) -> bytes:
+    """An entry of our format whose header says what it is told to."""
+    magic, version, compression, _, _, digest = packed_module._HEADER.unpack_from(SMALL.entry)
+    return sealed(packed_module._HEADER.pack(magic, version, compression, rows, encoded, digest) + content)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (b"", "is no chunk of momento-etl, or is damaged"),
+        (headed(3, 100, b"not zstd"), "is damaged: it cannot be decompressed"),
+        (headed(1, 4, zstandard.compress(b"{}{}")), "is damaged: its rows do not match their checksum"),
+        (headed(1, 4, zstandard.compress(b"{} \n")), "is damaged: its rows do not match their checksum"),
+    ],
+)
+def test_what_a_header_says_is_not_taken_on_trust(entry: bytes, said: str) -> None:
+    with pytest.raises(ChunkError, match=f"{WHAT} {said}") as caught:
+        unpack(entry, WHAT)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(("place", "value"), [(4, 2), (4, 255), (4, 0), (5, 2)])

@@ -104,7 +104,7 @@ def test_any_rows_come_back_exactly(rows: list[dict[str, Any]], kinds: dict[str,
 )
 def test_damage_is_seen(damaged: dict[str, bytes]) -> None:
     chunk = packed(ITEM)
-    with pytest.raises(ChunkError, match="chunk 0 is damaged"):
+    with pytest.raises(ChunkError, match="chunk 0 is damaged: its rows do not match their checksum"):
         restore([{**chunk.dictionaries[0], **damaged}], KINDS, record(chunk), "chunk 0")
 
 
@@ -127,7 +127,7 @@ def test_every_flipped_bit_of_a_name_or_a_value_is_seen() -> None:
 def damage(chunk: RowsChunk, place: int, row: Mapping[str, bytes]) -> None:
     rows = list(chunk.dictionaries)
     rows[place] = row
-    with pytest.raises(ChunkError, match="chunk 0 is damaged") as caught:
+    with pytest.raises(ChunkError, match="chunk 0 is damaged: its rows do not match their checksum") as caught:
         restore(rows, KINDS, record(chunk), "chunk 0")
     assert caught.value.hint
 

@@ -63,7 +63,8 @@ def test_no_credentials() -> None:
 @pytest.mark.parametrize("half", ["access_key_id", "secret_access_key"])
 def test_half_of_the_fixed_credentials(half: str) -> None:
     (other,) = STATIC.keys() - {half}
-    assert other in refused(DynamoDBSettings(region="eu-west-1", **{half: "hush"})).message
+    found = refused(DynamoDBSettings(region="eu-west-1", **{half: "hush"}))
+    assert found.message == f"half of the credentials for DynamoDB is missing: {other}"
 
 
 def test_half_of_the_environments_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +91,8 @@ def test_an_endpoint_that_is_no_url(url: str) -> None:
 
 def test_authorities_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
-    assert "/nowhere/ca.pem" in refused(DynamoDBSettings(region="eu-west-1", **STATIC)).message
+    found = refused(DynamoDBSettings(region="eu-west-1", **STATIC))
+    assert "the certificate authorities in /nowhere/ca.pem cannot be read: " in found.message
 
 
 def test_a_wrong_name_is_found_before_all_else() -> None:

@@ -249,7 +249,11 @@ def test_a_wrong_name_asks_nobody() -> None:
         (fault("AccessDeniedException"), SinkError, "DescribeTable"),
         (fault("UnrecognizedClientException"), SinkError, "credentials"),
         (fault("ExpiredTokenException"), SinkError, "expired"),
-        (fault("LimitExceededException", message="256 tables"), SinkError, "256 tables"),
+        (
+            fault("LimitExceededException", message="256 tables"),
+            SinkError,
+            "the AWS account has reached a limit at DescribeTable .*256 tables",
+        ),
         (fault("ValidationException", message="tag"), SinkError, "tag"),
         (ForeignAnswer(404, "<html>nginx</html>"), Unavailable, "does not speak DynamoDB"),
         (ForeignAnswer(407, ""), SinkError, "407"),

@@ -393,7 +393,7 @@ def test_a_sample_by_number_reads_no_other_chunks(monkeypatch: pytest.MonkeyPatc
     ("wanted", "job", "words"),
     [
         (Wanted(sample=Share(Decimal(0), is_percentage=False)), JOB, "nothing"),
-        (Wanted(sample=Share(Decimal(1), is_percentage=True), extra=True), JOB, "exclude each other"),
+        (Wanted(sample=Share(Decimal(1), is_percentage=True), extra=True), JOB, "only all of the rows can tell"),
         (EXTRA, replace(JOB, narrowed_by=("--where",)), "--where"),
     ],
 )
@@ -537,7 +537,7 @@ def test_a_run_of_some_rows_cannot_tell_surplus(narrowed_by: tuple[str, ...], *,
     if not is_told:
         assert world.verify(EXTRA).total == 0
         return
-    with pytest.raises(UsageError, match=r"took only some rows \(--where\)"):
+    with pytest.raises(UsageError, match=r"took only some rows \(--where\): it cannot tell which items have no row"):
         world.verify(EXTRA)
     assert world.verify().total == 0
 
