@@ -174,7 +174,9 @@ def _chosen(job: Job, relation: Relation) -> tuple[str, ...] | None:
     known = [column.name for column in relation.columns]
     for name in chosen or ():
         if name not in known:
-            raise UsageError(f"there is no column {name!r}, named in --columns", hint=near_names(name, known))
+            parts = name.split()
+            apart = f"Columns have commas between them: {','.join(parts)}" if {*parts} <= {*known} else None
+            raise UsageError(f"there is no column {name!r}, named in --columns", hint=apart or near_names(name, known))
     _refuse_twice(chosen or (), "--columns")
     return chosen
 

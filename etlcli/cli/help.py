@@ -63,8 +63,28 @@ def usage_error(error: Exception) -> tuple[UsageError, str]:
     text = re.sub(r" \(Possible options: .*\)$", "", text)
     text, _, commands = text.partition(". Did you mean ")
     near += re.findall(r"'([^']*)'", commands)
-    hints = [f"Did you mean {' or '.join(near)}?"] if near else []
-    if not near and len(words) == 1 and type(error).__name__ == "NoSuchOption":
+    hints = _meant(text, " ".join(words), context)
+    if not hints and near:
+        hints.append(f"Did you mean {' or '.join(near)}?")
+    if not hints and len(words) == 1 and type(error).__name__ == "NoSuchOption":
         hints.append("Options follow the command: momento-etl run --table movies.")
     hints.append(f"{' '.join(words)} --help shows what there is.")
     return UsageError(text[:1].lower() + text[1:], hint=" ".join(hints)), " ".join(words[1:])
+
+
+def _meant(text: str, command: str, context: Any) -> list[str]:
+    """Tell what was meant where a name is near that was not: what people bring along from other programs."""
+    parameters = context.command.params if context is not None else []
+    options = {name for parameter in parameters for name in parameter.opts}
+    if (stray := re.fullmatch(r"Got unexpected extra arguments? \((\S+)\)", text.replace("(s)", ""))) and (
+        "--table" in options
+    ):
+        return [f"A table is named by an option: {command} --table {stray[1]}."]
+    option = text.rpartition(" ")[2]
+    if not text.lower().startswith("no such option"):
+        return []
+    if option == "--table" and "name" in options:
+        return [f"The name stands alone: {command} movies."]
+    if option in ("--json", "--jsonl") and "--output" in options:
+        return [f"Did you mean --output {option[2:]}?"]
+    return []

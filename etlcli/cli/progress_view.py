@@ -75,6 +75,8 @@ class View:
         figures = self._figures()
         words = ", ".join(f"{figures[bar]:,} {bar}" for bar in self._bars)
         stage = self._stage() or self._counters.stage
+        if not any(figures.values()):
+            return f"{which}{self._seconds:.0f}s {stage}"
         rate = self._rate(self._bars[-1])
         told = [f"{rate:,.0f} rows/s"] if rate else []
         return f"{which}{self._seconds:.0f}s {stage}: rows {words}; {', '.join([*told, *self._beside(short=False)])}"

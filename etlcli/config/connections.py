@@ -274,8 +274,8 @@ def _missing(settings: Settings, halves: Sequence[Half]) -> ConfigError:
     ways = [f"{half}: {_CURES[half]}" for half in halves]
     if connection(settings) is Connection.NONE:
         first = (
-            f"Write {FILE_NAME} (config.example.toml shows how), or set the environment, or ask for the embedded stack"
-            " with --local."
+            f"momento-etl init writes {FILE_NAME} (or config.example.toml shows how); or set the environment, or ask"
+            " for the embedded stack with --local."
         )
         return ConfigError(
             "nothing is configured: there is no config file, and the environment has no connection settings",

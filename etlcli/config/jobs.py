@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
@@ -124,6 +125,7 @@ def resolve_job(
     name = _given_name(settings, name, flags)
     job, wanted = _wanted(settings, name, flags)
     _refuse_partial_replace(job, wanted)
+    _refuse_keyword(wanted.where)
     selection = Selection(
         table=(wanted.source or name) if wanted.query is None else None,
         query=wanted.query,
@@ -195,6 +197,16 @@ def _incremental(job: str, wanted: TableSettings, flags: IncrementalFlags) -> In
             )
         return None
     return Incremental(wanted.incremental_key, wanted.overlap, flags.since, flags.full_refresh)
+
+
+def _refuse_keyword(where: str | None) -> None:
+    """Refuse a condition that brings its WHERE along: PostgreSQL would only say that it is a mistake."""
+    word, _, condition = (where or "").strip().partition(" ")
+    if where is not None and word.lower() == "where":
+        raise UsageError(
+            "--where (or `where` in the config) begins with the word WHERE",
+            hint=f"Give the condition alone: --where {shlex.quote(condition.strip())}",
+        )
 
 
 def _refuse_partial_replace(job: str, wanted: TableSettings) -> None:

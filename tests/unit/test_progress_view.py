@@ -122,6 +122,7 @@ def test_a_line_for_a_log_has_all_of_it(clock: Clock) -> None:
     counters = at_work(requests_in_flight=3, throttles=2)
     view = View(counters, BARS, "[1/2] films", clock=clock)
     clock.now += 10
+    assert view.line() == "[1/2] films: 10s extracting"
     counters.rows_extracted, counters.rows_cached, counters.rows_loaded = 1_200_000, 1_100_000, 1_000_000
     assert view.line() == (
         "[1/2] films: 10s extracting: rows 1,200,000 read, 1,100,000 cached, 1,000,000 written;"
