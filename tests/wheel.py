@@ -1,16 +1,19 @@
-"""Build the wheel and use it outside the tree: what users install is what must work.
+"""Build the sdist, the wheel out of it, and use that outside the tree: what users install is what must work.
 
     python tests/wheel.py
 
-Builds in isolation, installs into an empty folder, and from there runs the main job on an embedded stack of its own.
+Builds in isolation, so that the wheel has no file that the sdist lacks; installs into an empty folder, and from there
+runs the main job on an embedded stack of its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -26,12 +29,44 @@ NEEDED = (
 )
 
 
+# What somebody needs who has nothing but the sdist: to read, to test, to change.
+SOURCES = (
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    "config.example.toml",
+    "pyproject.toml",
+    "tests/wheel.py",
+    ".ci/test",
+)
+
+
+def check_sdist(sdist: Path) -> None:
+    """See that it has what it should, under the version that the package has."""
+    top = sdist.name.removesuffix(".tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = set(archive.getnames())
+        init = archive.extractfile(f"{top}/etlcli/__init__.py")
+        assert init is not None
+        version = re.search(rb'__version__ = "([^"]+)"', init.read())
+    missing = [needed for needed in (*SOURCES, *NEEDED) if f"{top}/{needed}" not in names]
+    known = ("etlcli/", "tests/", ".ci/", *(name for name in SOURCES if "/" not in name), "PKG-INFO", ".gitignore")
+    strays = [name for name in names if name != top and not name.removeprefix(f"{top}/").startswith(known)]
+    strays = [name for name in strays if name not in (f"{top}/etlcli", f"{top}/tests", f"{top}/.ci")]
+    if missing or strays:
+        sys.exit(f"the sdist lacks {missing} and has {strays} besides")
+    if version is None or top != f"momento_etl-{version[1].decode()}":
+        sys.exit(f"{sdist.name} is not called after the package's version, {version and version[1]!r}")
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder / "dist"), str(ROOT)]
+        run = [sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(ROOT)]
         subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
         (wheel,) = (folder / "dist").glob("*.whl")
+        (sdist,) = (folder / "dist").glob("*.tar.gz")
+        check_sdist(sdist)
         names = set(zipfile.ZipFile(wheel).namelist())
         missing = [needed for needed in NEEDED if needed not in names]
         strays = [found for found in names if not found.startswith(("etlcli/", "momento_etl-"))]
@@ -61,6 +96,9 @@ def main() -> None:
         if not Path(imported).is_relative_to(site):
             sys.exit(f"{imported} was used in place of the wheel")
         try:
+            said = momento_etl("--version").strip()
+            if said.split()[-1] not in wheel.name:
+                sys.exit(f"{wheel.name} says that it is {said}")
             momento_etl("deploy", "--out", "aws", "--table", "movies", "--quiet")
             summary = json.loads(momento_etl("run", "--local", "--table", "movies", "--output", "json", "--quiet"))
         finally:
