@@ -41,7 +41,8 @@ CALL_SECONDS = 0.5
 """What a call takes besides its rows: leases, a connection, manifest and ledger, and the step to the next call."""
 
 COLD_SECONDS = 3.0
-"""What the first call of each container takes on top (``python -m tests.bench cold``, on a processor as fast)."""
+"""What the first call of each container takes on top: about twice what ``python -m tests.bench cold`` measures, since a
+Lambda processor is taken for half of one."""
 
 MEMORY_MB = 1769
 """The memory of a function, as the template has it: one whole processor (Lambda Developer Guide, "memory")."""

@@ -149,14 +149,18 @@ def _limits(figures: Mapping[str, Any]) -> str:
 
 def _scale(figures: Mapping[str, Any]) -> str:
     rows = [
-        (at_once, f"{rate:,.0f}", f"{figures['share_of_linear'][at_once]:.2f}")
+        (
+            "1 range" if at_once == "1" else f"{at_once} ranges",
+            f"{rate:,.0f}",
+            f"{figures['share_of_linear'][at_once]:.2f}",
+        )
         for at_once, rate in figures["rows_per_second"].items()
     ]
     return (
         "In blocks, as the Lambda functions do it, each worker a process of its own with at most"
         f" {figures['in_flight']} requests in flight to a DynamoDB that takes {figures['latency_ms']} ms for a write;"
         f" {figures['rows']:,} rows in {figures['blocks']} ranges:\n\n"
-        + _table(("ranges in flight", "rows/s", "of so many times the first"), rows)
+        + _table(("in flight", "rows/s", "of so many times the first"), rows)
     )
 
 

@@ -85,7 +85,7 @@ def test_what_else_is_measured(stack: Stack, schema: Schema) -> None:
     tables = figures.tables(measured)
     assert "| 400 rows | " in tables
     assert "| 50 ms | " in tables
-    assert "| 8 | " in tables
+    assert "| 8 ranges | " in tables
 
 
 def test_a_thousand_rows_cost_few_operations_and_the_summary_tells_all_of_them(servers: Servers) -> None:
