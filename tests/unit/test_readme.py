@@ -73,6 +73,8 @@ def test_its_command_lines_are_understood(line: str) -> None:
 def test_the_files_it_names_exist() -> None:
     (layout,) = re.findall(r"```\netlcli/\n(.*?)```", README, re.DOTALL)
     named = re.findall(r"([a-z_]+(?:\.py|/))", layout)
+    folders = {f"{path.parent.name}/" for path in (ROOT / "etlcli").glob("*/__init__.py")}
+    assert folders <= set(named)
     assert len(named) > 10
     for name in named:
         assert (ROOT / "etlcli" / name).exists() or (ROOT / name).exists(), name
