@@ -58,7 +58,8 @@ _RUN_STATES = {
     "interrupted": ("interrupted", "yellow"),
 }
 _SHORT_WORDS = {"succeeded": "done", "rejected_rows": "rejected rows"}
-_REJECTS_SHOWN = 5
+# With the figures above them they fit a screen of 24 lines.
+_REJECTS_SHOWN = 3
 _VALUE_WIDTH = 60
 _KILO = 1000
 

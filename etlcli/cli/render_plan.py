@@ -84,7 +84,7 @@ def plans_text(summary: dict[str, Any]) -> RenderableType:
     if summary["plan"] is not None:
         table.add_section()
         table.add_row("all", *_figures(summary["plan"]), style="bold")
-    return table
+    return Group(Text(), table)
 
 
 def duration(seconds: float) -> str:

@@ -225,6 +225,15 @@ def test_a_summary_of_what_did_not_finish_names_no_next_step(status: str) -> Non
     assert not any(line.startswith(("next", "rate")) for line in lines)
 
 
+def test_a_summary_with_rejected_rows_fits_a_screen() -> None:
+    made = report(rows_rejected=700, rows_loaded=2300)
+    row = {"id": "1", "sensor": "a sensor of some name", "value": "NaN"}
+    made.rejects += [Reject("number-not-finite", "column value: 'NaN' is not a number that DynamoDB holds", row)] * 100
+    lines = summary_lines(made)
+    assert "3 of 700 rejected rows" in lines
+    assert len(lines) <= 22, "\n".join(lines)
+
+
 def test_long_lines_hang_at_a_terminal_and_stay_whole_in_a_log() -> None:
     made = report()
     made.cache = "c" * 90
