@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
@@ -45,6 +46,8 @@ give up after 1.1 s."""
 
 # A key that nobody stores under.
 _NO_KEY = "?"
+# What the SDK's words end with is meant for who programs with it.
+_ADVICE = re.compile(r"; (please contact us|consider retrying|you may need to).*", re.DOTALL)
 
 
 def credential_provider(access: MomentoAccess) -> CredentialProvider:
@@ -93,6 +96,10 @@ class Request:
     cost: int | None = 1
     size: int = 0
     creating: bool = False
+
+
+def _reading(key: str) -> str:
+    return "looking whether it is there" if key == _NO_KEY else f"reading {key}"
 
 
 class MomentoCache:
@@ -199,9 +206,7 @@ class MomentoCache:
 
     async def get(self, key: str) -> bytes | None:
         """The value under a key, or None for a miss. Costs its size in metered operations, a miss that of its key."""
-        response = await self._call(
-            Request(f"reading {key}", lambda client: client.get(self._name, key), key, cost=None)
-        )
+        response = await self._call(Request(_reading(key), lambda client: client.get(self._name, key), key, cost=None))
         return response.value_bytes if isinstance(response, CacheGet.Hit) else None
 
     async def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
@@ -300,7 +305,8 @@ class MomentoCache:
             raise
         if isinstance(response, ErrorResponseMixin):
             failure = response.inner_exception
-            text = self._text(request, masked(f"{failure.message_wrapper}: {failure.message}"))
+            what = _ADVICE.sub("", failure.message_wrapper)
+            text = self._text(request, masked(f"{what}: {failure.message}"))
             was_there = self._acknowledged_at > float("-inf")
             error = translated(failure, text, self._where, request.size, creating=request.creating, was_there=was_there)
             self._answered = self._answered or not isinstance(error, Unavailable)

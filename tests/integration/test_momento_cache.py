@@ -414,6 +414,7 @@ def test_nobody_listens() -> None:
             for use in USES.values():
                 with pytest.raises(Unavailable) as caught:
                     await use(scene.cache)
+                assert "contact us" not in caught.value.message
                 assert scene.address in caught.value.message
             with pytest.raises(Unavailable):
                 await scene.cache.exists()
