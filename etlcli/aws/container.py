@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from etlcli import wiring
 from etlcli.config import Settings, load_settings, require
+from etlcli.event_loop import loop_factory
 from etlcli.hidden import hide, hide_environment, hide_within
 from etlcli.progress import Counters
 from etlcli.secrets.store import AwsSecrets
@@ -46,7 +47,7 @@ class Container:
         """Do one call's work in the container's event loop."""
         self.counters.reset()
         if self._runner is None:
-            self._runner = asyncio.Runner(loop_factory=_loop_factory())
+            self._runner = asyncio.Runner(loop_factory=loop_factory())
 
         async def main() -> T:
             return await work()
@@ -110,11 +111,3 @@ class Container:
             self._open[name] = await self._closing.enter_async_context(make())
         found: T = self._open[name]
         return found
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

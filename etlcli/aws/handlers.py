@@ -26,7 +26,7 @@ from etlcli.blocks.loading import load_block
 from etlcli.blocks.planning import plan_run
 from etlcli.config import Choice, choose, create_options, resolve_job
 from etlcli.errors import AuthenticationError, EtlError, TerminalError, UsageError
-from etlcli.model import Job
+from etlcli.model import Job, Key
 from etlcli.report import Report
 from etlcli.stopping import Stopped
 from etlcli.summary import summarize
@@ -171,7 +171,7 @@ async def _plan(call: _Call, event: object) -> dict[str, Any]:
     assert manifest is not None, "it was planned"
     return {
         "name": choice.job.name,
-        "key": ",".join(attribute.name for attribute in manifest.key.attributes),
+        "key": _named(manifest.key),
         "run": planned.call.run_id,
         "resumed": planned.resumed,
         "ranges": planned.ranges,
@@ -252,8 +252,8 @@ async def _finish(call: _Call, event: object) -> dict[str, Any]:
             summary[name] += figures.get(name, 0)
     manifest = call.report.manifest
     assert manifest is not None, "it is complete"
-    key = ",".join(attribute.name for attribute in manifest.key.attributes)
-    return {"name": job.name, "rows": summary["rows_loaded"], "key": key, "run": run.run_id, "summary": summary}
+    original = _as_the_original(job, summary["rows_loaded"], manifest.key)
+    return {**original, "run": run.run_id, "summary": summary}
 
 
 async def _abort(call: _Call, event: object) -> dict[str, Any]:
@@ -326,14 +326,18 @@ async def _load_all(call: _Call, event: object) -> dict[str, Any]:
     except Stopped:
         more = True
     manifest = call.report.manifest
-    key = () if manifest is None else manifest.key
+    key = None if manifest is None else manifest.key
     run = call.report.run_id
     return {**asked.event, **_as_the_original(job, call.report.counters.rows_loaded, key), "run": run, "more": more}
 
 
-def _as_the_original(job: Job, rows: int, key: Any) -> dict[str, Any]:
-    names = [attribute.name for attribute in key.attributes] if key else []
-    return {"name": job.name, "rows": rows, "key": ",".join(names)}
+def _as_the_original(job: Job, rows: int, key: Key | None) -> dict[str, Any]:
+    return {"name": job.name, "rows": rows, "key": _named(key)}
+
+
+def _named(key: Key | None) -> str:
+    """Name a key's attributes, as ``--key`` takes them; nothing where it is not known."""
+    return "" if key is None else ",".join(attribute.name for attribute in key.attributes)
 
 
 def _is_of_run(event: object) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from etlcli.cli.output import Output
 from etlcli.config import format_duration, parse_duration
 from etlcli.errors import TerminalError, UsageError
+from etlcli.event_loop import loop_factory
 from etlcli.hidden import masked
 from etlcli.stopping import Stop
 
@@ -67,7 +68,7 @@ def run_async(
         Interrupted: A signal ended it.
         OutOfTime: Its time is over.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_Guard(output, stop, timeout).run(main))
 
 
@@ -161,11 +162,3 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # not on every platform; asyncio's own does the same work
-        return None
-    return uvloop.new_event_loop
